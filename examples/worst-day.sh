@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The worst day, rehearsed: one poison order among 10,000, and the database away for a minute in the middle of it.
-# Then: mended, rehearsed, replayed, and nothing is left.
+# Then: fixed, rehearsed, replayed, and nothing is left.
 #
 #   examples/worst-day.sh [--kafka] [--orders N] [--away SECONDS]
 #
@@ -75,14 +75,14 @@ orderflow dlt show "$letter"
 others=$(grep -h '"message-parked"' "$ORDERFLOW_HOME"/logs/* | grep -vc "$poison") || true
 [[ $others == 0 ]] || fail "others were parked: the outage burnt $others attempts"
 
-say "The bug is mended"
+say "The bug is fixed"
 orderflow fault clear --all
 
 say "What would a replay do? Nothing is changed by asking"
 orderflow dlt rehearse --all
 
 say "Replay, carefully"
-orderflow dlt replay --all --reason "the bug is mended"
+orderflow dlt replay --all --reason "the bug is fixed"
 orderflow order watch "$poison"
 [[ $(orderflow order show "$poison" --json | pick 'it["status"]') == COMPLETED ]] || fail "the order is not completed"
 

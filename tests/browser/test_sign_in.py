@@ -48,7 +48,7 @@ def token_of(system: System, role: str) -> str:
 async def test_who_has_not_signed_in_may_not_act(tab: Tab) -> None:
     refused = await tab.post(DISCARD, reason="I may")
     assert refused.status_code == 401
-    assert "show who you are first" in refused.text
+    assert "Sign in to do this" in refused.text
     assert 'href="/sign-in?next=' in refused.text
 
 

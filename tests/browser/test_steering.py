@@ -30,7 +30,7 @@ async def test_a_refund_that_the_bank_refuses_is_settled_by_hand_and_only_once(
     for tab in tabs:
         await tab.goto(f"/orders/{order_id}")
         settle = tab.get_by_role("region", name="Settle it by hand")
-        await settle.get_by_label("What became of the money").select_option("The customer has the money back")
+        await settle.get_by_label("What happened to the money").select_option("The customer has the money back")
         await settle.get_by_label("Reason").fill("bank transfer 88")
     first, second = tabs
     form = first.get_by_role("region", name="Settle it by hand").locator("form")
@@ -47,7 +47,7 @@ async def test_a_refund_that_the_bank_refuses_is_settled_by_hand_and_only_once(
         form={**asked, "outcome": "refunded", "reason": "too late"},
         headers={"sec-fetch-site": "same-origin"},
     )
-    assert (late.status, "The payment is REFUNDED by now; it was REFUND_REFUSED" in await late.text()) == (409, True)
+    assert (late.status, "The payment is REFUNDED now; it was REFUND_REFUSED" in await late.text()) == (409, True)
     await first.goto("/health")
     log = first.get_by_role("region", name="Operators' log")
     await expect(log.get_by_role("row").filter(has_text=order_id)).to_have_count(1)
@@ -169,7 +169,7 @@ async def test_an_outage_is_overruled_while_its_evidence_changes(page: Page, sys
     await expect(form.get_by_label("Reason")).to_have_value("they are forged")
     await form.get_by_role("button", name="Overrule for an hour").click()
     await expect(outages).to_contain_text("they are forged")
-    await expect(outages).to_contain_text("Taken for poison")
+    await expect(outages).to_contain_text("Declared poison")
     await clear_faults(page)
 
 

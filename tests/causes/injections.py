@@ -541,15 +541,15 @@ INJECTIONS: Sequence[Injection] = (
     *_by_service(),
     Injection(
         "slots-taken",
-        "the relay has no slot: another session holds the locks of all",
+        "another session holds the locks of all outbox slots",
         partial(slots_taken, service="order"),
         CauseKind.COMPONENT,
         "order",
-        "which is no relay",
+        "which is not a relay",
     ),
     Injection(
         "log-away",
-        "the way to the log is cut",
+        "the connection to the log is cut",
         partial(troubled, link="log", trouble=CUT_LINK),
         CauseKind.COMPONENT,
         "order",
@@ -557,7 +557,7 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "log-silent",
-        "the log takes connections and answers nothing",
+        "the log accepts connections but does not answer",
         partial(troubled, link="log", trouble=FROZEN_LINK),
         CauseKind.COMPONENT,
         "order",
@@ -565,7 +565,7 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "partition-held",
-        "a transaction that hangs holds the partitions of the log",
+        "a hanging transaction locks the partitions of the log",
         partial(held_row, database="log", statement=HANGING),
         CauseKind.COMPONENT,
         "order",
@@ -573,21 +573,21 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "records-expired",
-        "the log has dropped the record before it was read",
+        "the log dropped the record before it was read",
         expired,
         CauseKind.EXPIRED,
         "inventory",
     ),
     Injection(
         "parked",
-        "the decision fails, and is tried again",
+        "the decision fails and is retried",
         partial(fault, service="payment", event="OrderPlaced", error="permanent"),
         CauseKind.RETRYING,
         "payment",
     ),
     Injection(
         "dead",
-        "the decision has failed for the last time",
+        "the decision fails for the last time",
         partial(fault, service="inventory", event="PaymentSucceeded", error="permanent"),
         CauseKind.DEAD,
         "inventory",
@@ -595,14 +595,14 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "held",
-        "a record of the order that cannot be read stands before its event",
+        "an unreadable record of the order comes before its event",
         held_behind,
         CauseKind.HELD,
         "order",
     ),
     Injection(
         "discarded",
-        "an operator has discarded the event",
+        "an operator discarded the event",
         discarded,
         CauseKind.DISCARDED,
         "inventory",
@@ -617,7 +617,7 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "decision-waits",
-        "what the decision stands on is away",
+        "something that the decision needs is unavailable",
         partial(fault, service="payment", event="OrderPlaced", error="infrastructure"),
         CauseKind.FAULT,
         "payment",
@@ -638,14 +638,14 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "bank-unknown",
-        "the bank takes the question, and never says what became of it",
+        "the bank accepts the request and never reports the outcome",
         partial(troubled, link="bank", trouble=FROZEN_LINK),
         CauseKind.BANK_UNKNOWN,
         "payment",
     ),
     Injection(
         "bank-away",
-        "the way to the bank is cut",
+        "the connection to the bank is cut",
         partial(troubled, link="bank", trouble=CUT_LINK),
         CauseKind.COMPONENT,
         "payment",
@@ -670,8 +670,8 @@ INJECTIONS: Sequence[Injection] = (
         )
         for service in ("order", "payment")
         for name, what, trouble, says in (
-            ("away", "is away", CUT_LINK, "StoreUnavailableError"),
-            ("silent", "takes connections and answers nothing", FROZEN_LINK, "database"),
+            ("away", "is unavailable", CUT_LINK, "StoreUnavailableError"),
+            ("silent", "accepts connections but does not answer", FROZEN_LINK, "database"),
         )
     ),
     Injection(
@@ -684,7 +684,7 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "no-connections",
-        "the database of inventory takes no more connections",
+        "the database of inventory accepts no more connections",
         partial(altered, service="inventory", change=NO_ROOM[0], back=NO_ROOM[1]),
         CauseKind.COMPONENT,
         "inventory",
@@ -700,7 +700,7 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "row-locked",
-        "another session holds the row of the article",
+        "another session locks the row of the SKU",
         partial(held_row, database="inventory", statement=LOCKED_STOCK),
         CauseKind.COMPONENT,
         "inventory",
@@ -724,14 +724,14 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "old-release",
-        "an old release of inventory is deployed, which does not know the event",
+        "an old release of inventory, which does not know the event, is deployed",
         old_release,
         CauseKind.OLD_RELEASE,
         "inventory",
     ),
     Injection(
         "records-expired-at-kafka",
-        "Kafka has dropped the record before it was read",
+        "Kafka dropped the record before it was read",
         expired_at_kafka,
         CauseKind.EXPIRED,
         "inventory",
@@ -757,7 +757,7 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "topic-missing",
-        "a topic is deleted at Kafka",
+        "a Kafka topic is deleted",
         topic_missing,
         CauseKind.COMPONENT,
         "payment",
@@ -766,7 +766,7 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "topic-replaced",
-        "a topic is deleted at Kafka before it was read, and made again",
+        "a Kafka topic is deleted before it was read, and recreated",
         topic_replaced,
         CauseKind.LOST,
         "inventory",
@@ -774,7 +774,7 @@ INJECTIONS: Sequence[Injection] = (
     ),
     Injection(
         "transaction-hangs",
-        "a transaction on the topic hangs at Kafka, so that nobody reads on",
+        "a Kafka transaction on the topic hangs, so nobody can read on",
         hanging_transaction,
         CauseKind.TRANSACTION,
         "payment",

@@ -110,7 +110,7 @@ class PostgresBackend:
         store = await PostgresStore.connect(
             self._url,
             tables=store_tables.tables(),
-            application_name=_name(len(self._stores)),
+            application_name=_session_prefix(len(self._stores)),
             silence_s=silence_s,
             longest_wait_ms=longest_wait_ms,
         )
@@ -132,7 +132,7 @@ class PostgresBackend:
 
     async def crash(self, store: Store) -> None:
         assert isinstance(store, PostgresStore)
-        self._end(f"{self._sessions} AND application_name LIKE '{_name(self._stores.index(store))}%'")
+        self._end(f"{self._sessions} AND application_name LIKE '{_session_prefix(self._stores.index(store))}%'")
 
     def cut(self, reader: OutboxReader) -> None:
         assert isinstance(reader, PostgresOutboxReader)
@@ -154,6 +154,6 @@ class PostgresBackend:
         self._server.execute(f"SELECT pg_terminate_backend(pid, 5000) {sessions}")
 
 
-def _name(number: int) -> str:
-    """Of all sessions of a store."""
+def _session_prefix(number: int) -> str:
+    """What the names of all sessions of a store begin with."""
     return f"store {number}."

@@ -235,32 +235,30 @@ async def test_books_balance_after_a_settlement_and_the_audit_says_where_the_ban
     with databases(postgres, *SERVICES) as made:
         await made.migrate()
         async with AsyncExitStack() as stack:
-            never = {"gateway_timeout_ms": 600_000, "drain_timeout_s": 1}
-            shops = {
-                name: await stack.enter_async_context(running(name, made, tmp_path, **never)) for name in SERVICES
-            }
+            shops = await all_running(stack, made, tmp_path)
             items = [{"sku": "SKU-MILK-JUG", "quantity": 1, "unit_price": 700}]
             order = {"customer_id": "c", "currency": "EUR", "items": items, "payment_method": "pm_timeout_charged"}
             placed = (await shops["order"].post("/orders", json=order)).json()["id"]
             charges = f"SELECT count(*) FROM bank_charges WHERE order_id = '{placed}'"
             database = made.urls["bank"].rpartition("/")[2]
             await eventually(lambda: postgres.execute(charges, database) == "1")
-            settled = await shops["payment"].post(
-                f"/payments/{placed}/settlement",
-                json={"outcome": "charged", "reason": "booked", "confirmed": True},
-                headers={"x-orderflow-operator": "ada@desk"},
-            )
-            assert settled.status_code == 200
+            await settle(shops["payment"], placed, "charged")
             ended = await shops["order"].get(f"/orders/{placed}", params={"wait": 30})
             assert ended.json()["status"] == "COMPLETED"
             report = await look(made, wait_s=30, accepted=(placed,))
             assert (report.at_rest, report.findings) == (True, [])
         await unguarded(made.urls["bank"], "DELETE FROM bank_charges")
         words = [finding.what for finding in (await look(made)).findings]
-    assert "an operator settled the charge otherwise than the bank has it" in words
+    assert "an operator settled the charge, and the bank's book says otherwise" in words
 
 
 ORDER = {"customer_id": "c", "currency": "EUR", "items": [{"sku": "SKU-SOLD-OUT", "quantity": 1, "unit_price": 700}]}
+
+
+async def all_running(stack: AsyncExitStack, made: Databases, home: Path) -> dict[str, httpx2.AsyncClient]:
+    """Every service. A charge that the bank never answers stays open."""
+    never = {"gateway_timeout_ms": 600_000, "drain_timeout_s": 1}
+    return {name: await stack.enter_async_context(running(name, made, home, **never)) for name in SERVICES}
 
 
 async def settle(shop: httpx2.AsyncClient, order_id: str, outcome: str) -> None:
@@ -279,10 +277,7 @@ async def test_a_refused_refund_is_seen_on_the_order_and_audited_as_it_is_until_
     with databases(postgres, *SERVICES) as made:
         await made.migrate()
         async with AsyncExitStack() as stack:
-            never = {"gateway_timeout_ms": 600_000, "drain_timeout_s": 1}
-            shops = {
-                name: await stack.enter_async_context(running(name, made, tmp_path, **never)) for name in SERVICES
-            }
+            shops = await all_running(stack, made, tmp_path)
             methods = {"never charged": "pm_timeout_not_charged", "card gone": "pm_card_refundFail"}
             placed = {
                 name: (await shops["order"].post("/orders", json={**ORDER, "payment_method": method})).json()["id"]
@@ -314,7 +309,7 @@ async def test_a_refused_refund_is_seen_on_the_order_and_audited_as_it_is_until_
             report = await look(made, wait_s=30, accepted=tuple(placed.values()))
             assert (report.at_rest, report.stuck) == (True, 2)
             wrong = [(finding.subject, finding.what) for finding in report.findings]
-            words = "an operator settled the charge otherwise than the bank has it"
+            words = "an operator settled the charge, and the bank's book says otherwise"
             assert wrong == [(placed["never charged"], words)]
 
             await settle(shops["payment"], placed["never charged"], "not-charged")

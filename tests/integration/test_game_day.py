@@ -228,7 +228,7 @@ async def test_a_hanging_fault_stops_the_consumer_until_it_is_cleared(payment: P
 
     async def standing() -> bool:
         health = await member.health()
-        return not health["ready"] and "stands still" in health["problems"].get("consumer payment", "")
+        return not health["ready"] and "stalled" in health["problems"].get("consumer payment", "")
 
     await eventually(standing)
     behind = await say(log, GOOD)

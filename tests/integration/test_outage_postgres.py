@@ -9,10 +9,8 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import msgspec
 import pytest
 
-from orderflow.core import envelopes, identity
 from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.messages import Envelope, Event
 from orderflow.core.postgres import schema
@@ -22,11 +20,12 @@ from orderflow.core.service import Decision, Handler, Rows
 from orderflow.core.telemetry import Signals
 from orderflow.core.testing import MemoryLog, MemoryTransport
 from orderflow.core.timing import SystemClock
-from orderflow.core.transport import ProducerRecord, TopicSettings
+from orderflow.core.transport import TopicSettings
 from orderflow.events.inventory import MissingLine, StockRejected
 from orderflow.events.order import Item, OrderPlaced
 from orderflow.services.payment.service import SERVICE
 from tests.support.postgres import PostgresServer
+from tests.support.records import published
 from tests.support.saga import new_order_id
 from tests.support.waiting import eventually
 
@@ -73,13 +72,7 @@ class Shop:
         self._database = database
 
     async def publish(self, *events: Event) -> None:
-        records = []
-        for event in events:
-            event_id = identity.event_id("/test", event.TYPE, event.key, 1)
-            envelope = Envelope(id=event_id, message=event, source="/test", key=event.key)
-            headers = envelopes.to_headers(envelope)
-            records.append(ProducerRecord(event.TOPIC, event.key.encode(), msgspec.json.encode(event), headers))
-        await self.transport.append(records)
+        await self.transport.append([published(event) for event in events])
 
     def asked(self, statement: str) -> str:
         return self._server.execute(statement, self._database).strip()

@@ -8,25 +8,24 @@ from collections.abc import AsyncIterator, Sequence
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import msgspec
 import pytest
 
-from orderflow.core import envelopes, identity
 from orderflow.core.access import PLATFORM
 from orderflow.core.engine import Engine, EngineConfig
-from orderflow.core.messages import Envelope, Event
+from orderflow.core.messages import Event
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import tables_of
 from orderflow.core.telemetry import OutageJudged, Signal, Signals
 from orderflow.core.testing import MemoryLog, MemoryTransport
 from orderflow.core.timing import SystemClock
-from orderflow.core.transport import ProducerRecord, TopicSettings
+from orderflow.core.transport import TopicSettings
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentFailed, PaymentSucceeded
 from orderflow.services.order.messages import PlaceOrder
 from orderflow.services.order.service import SERVICE
 from tests.support.postgres import PostgresServer
+from tests.support.records import published
 from tests.support.saga import new_order_id
 from tests.support.waiting import eventually
 
@@ -66,13 +65,7 @@ class Shop:
         return ids
 
     async def publish(self, events: Sequence[Event], number: int = 1) -> None:
-        records = []
-        for event in events:
-            event_id = identity.event_id("/test", event.TYPE, event.key, number)
-            envelope = Envelope(id=event_id, message=event, source="/test", key=event.key, sequence=number)
-            headers = envelopes.to_headers(envelope)
-            records.append(ProducerRecord(event.TOPIC, event.key.encode(), msgspec.json.encode(event), headers))
-        await self.transport.append(records)
+        await self.transport.append([published(event, number) for event in events])
 
     async def there_are(self, count: int, statement: str) -> None:
         async def found() -> bool:

@@ -121,7 +121,7 @@ async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_p
                 monkeypatch.setattr(progress, "HOPELESS_S", 8.0)
                 assert await asyncio.wait_for(payment, 60) == ProcessExit.STANDSTILL
     said = (tmp_path / "payment.log").read_text(encoding="utf-8")
-    assert "payment ends, so that a new process takes its place: consumer payment: stands still: 1 record" in said
+    assert "payment ends, so that a new process takes its place: consumer payment: stalled: 1 record" in said
 
 
 async def end_of_an_order(order: httpx2.AsyncClient, payment: tuple[int, int]) -> None:
@@ -182,7 +182,7 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
         await publish("c", "d", "e")
 
         told = await eventually(lambda: engine.health().problems.get("consumer counter", ""), timeout_s=40)
-        assert told.startswith("stands still: 3 records wait (counts/0), and none has been handled for ")
+        assert told.startswith("stalled: 3 records wait (counts/0), and none has been handled for ")
         monkeypatch.setattr(progress, "ANEW_S", 6.0)
         await eventually(lambda: world.signals_of(BegunAnew), timeout_s=40)
         monkeypatch.setattr(progress, "HOPELESS_S", 12.0)

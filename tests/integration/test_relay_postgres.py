@@ -107,7 +107,7 @@ async def test_who_owns_slots_and_is_no_relay_is_named_until_it_lets_go(bench: B
     await stranger.execute("SELECT pg_advisory_lock($1, 3), pg_advisory_lock($1, 4)", SLOT_LOCKS)
     relay = bench.relay()
     try:
-        named = f"2 slots of the outbox are held by session {stranger.get_server_pid()} "
+        named = f"2 outbox slots are held by database session {stranger.get_server_pid()},"
         await eventually(lambda: relay.relay.problem.startswith(named))
         await stranger.execute("SELECT pg_advisory_unlock_all()")
         await eventually(lambda: not relay.relay.problem)

@@ -30,7 +30,7 @@ def page() -> str:
 
 
 def _remedy(info: KindInfo) -> str:
-    return "the services heal it, with `--repair`" if info.repair else info.remedy
+    return "the services repair it, with `--repair`" if info.repair else info.remedy
 
 
 if __name__ == "__main__":

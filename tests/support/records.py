@@ -6,6 +6,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
+import msgspec
+
+from orderflow.core import envelopes, identity
+from orderflow.core.messages import Envelope, Event
 from orderflow.core.store import OutboxRecord
 from orderflow.core.transport import Consumer, ConsumerRecord, ProducerRecord, Transport
 
@@ -18,6 +22,14 @@ def numbered(topic: str, count: int, keys: int = 5, start: int = 0) -> list[Prod
         ProducerRecord(topic, f"key-{number % keys}".encode(), str(number).encode())
         for number in range(start, start + count)
     ]
+
+
+def published(event: Event, number: int = 1) -> ProducerRecord:
+    """As another service would have published it."""
+    event_id = identity.event_id("/test", event.TYPE, event.key, number)
+    envelope = Envelope(id=event_id, message=event, source="/test", key=event.key, sequence=number)
+    headers = envelopes.to_headers(envelope)
+    return ProducerRecord(event.TOPIC, event.key.encode(), msgspec.json.encode(event), headers)
 
 
 def written(number: int = 1) -> OutboxRecord:

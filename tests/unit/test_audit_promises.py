@@ -301,7 +301,7 @@ def test_a_report_counts_orders_by_status_and_those_that_are_stuck() -> None:
 
 @pytest.mark.parametrize("at_rest", [True, False])
 def test_an_operator_and_the_bank_who_disagree_are_a_finding_in_these_words(at_rest: bool) -> None:
-    words = "an operator settled the charge otherwise than the bank has it"
+    words = "an operator settled the charge, and the bank's book says otherwise"
     as_charged, as_declined = completed(), declined()
     assert as_charged.payment is not None
     assert as_declined.payment is not None

@@ -193,4 +193,4 @@ def test_every_step_says_in_words_what_it_does() -> None:
     assert {step.act for step in found.steps} == set(RepairAction)
     words = [str(step) for step in found.steps]
     assert len(set(words)) == len(words) - len(SERVICES) + 1
-    assert words[0] == "takes PaymentFailed again: its inbox knows it, and the effect is not there"
+    assert words[0] == "takes PaymentFailed again: its inbox knows it, but the effect is missing"

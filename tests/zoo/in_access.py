@@ -16,7 +16,7 @@ BUGS = (
     Bug(
         "act-committed-before-its-row",
         3,
-        "An act is committed, and its row of the operators' log is written by a transaction after that.",
+        "An action is committed, and its row in the operators' log follows in another transaction.",
         "core/postgres/transaction.py",
         LOG_WRITTEN,
         '                await self._open.execute("COMMIT")\n                await self._open.execute("BEGIN")\n'
@@ -26,7 +26,7 @@ BUGS = (
     Bug(
         "republished-beside-its-row",
         3,
-        "Publishing again is logged by a transaction after it.",
+        "A republish is logged in a later transaction.",
         "core/postgres/store.py",
         '                await connection.execute(self._queries["log_actions"], *log_entries([entry]))\n',
         "        if found:\n            await self.recovery.log(entry)\n",
@@ -35,7 +35,7 @@ BUGS = (
     Bug(
         "link-without-the-actor",
         3,
-        "The hash of a row of the operators' log does not cover who acted.",
+        "The hash of a row in the operators' log does not cover who acted.",
         CHAIN,
         "* 1000000)::bigint::text, entry.who, entry.action,",
         "* 1000000)::bigint::text, entry.action,",
@@ -44,7 +44,7 @@ BUGS = (
     Bug(
         "proof-without-the-actor",
         3,
-        "Who proves the log does not look at who acted.",
+        "The check of the operators' log does not look at who acted.",
         "core/operations/hash_chain.py",
         "str(at_us), action.who, action.action,",
         "str(at_us), action.action,",
@@ -53,7 +53,7 @@ BUGS = (
     Bug(
         "link-to-nothing",
         3,
-        "A row of the operators' log is not linked to the one before it.",
+        "A row in the operators' log is not linked to the one before it.",
         CHAIN,
         "operator_action_hash(coalesce(v_hash, decode(repeat('00', 32), 'hex')), NEW)",
         "operator_action_hash(decode(repeat('00', 32), 'hex'), NEW)",
@@ -62,7 +62,7 @@ BUGS = (
     Bug(
         "proposer-approves-by-id",
         3,
-        "Who has proposed something may approve it by its id.",
+        "A proposer may approve their own proposal by its id.",
         PROPOSALS,
         "        if proposal.who == act.caller.name:\n            raise ProblemError(409",
         "        if proposal.who == act.who:\n            raise ProblemError(409",
@@ -71,7 +71,7 @@ BUGS = (
     Bug(
         "proposer-asks-twice",
         3,
-        "Who asks twice for what takes two persons has it done.",
+        "An action that takes two people is carried out when one person requests it twice.",
         PROPOSALS,
         "        if proposal.who == act.caller.name:\n            return Reply(ACCEPTED, body=proposal)\n",
         "        if proposal.id == wanted.id:\n            return Reply(ACCEPTED, body=proposal)\n",
@@ -80,7 +80,7 @@ BUGS = (
     Bug(
         "proposal-closed-by-its-maker",
         3,
-        "The store lets a proposal be carried out by the one who has made it.",
+        "The store lets a proposal be carried out by its own proposer.",
         "core/postgres/sql/queries.sql",
         "AND until > now() AND proposals.who <> approved.who\n",
         "AND until > now()\n",
@@ -89,7 +89,7 @@ BUGS = (
     Bug(
         "approver-alone",
         3,
-        "With two persons a command that takes an approver is carried in for one.",
+        "In two-person mode, one approver alone can carry out a command.",
         "core/engine.py",
         "if self._config.two_person and command.PERMISSION == APPROVE:",
         "if self._config.two_person and act is None and command.PERMISSION == APPROVE:",
@@ -98,7 +98,7 @@ BUGS = (
     Bug(
         "roles-at-the-door-alone",
         3,
-        "Whether a caller may give a command is asked by HTTP, and not where it is carried in.",
+        "Permission for a command is checked at HTTP, but not where it is carried out.",
         "core/engine.py",
         "        command.PERMISSION.require(by.caller if isinstance(by, Act) else by)\n",
         "",
@@ -107,7 +107,7 @@ BUGS = (
     Bug(
         "repair-for-everybody",
         3,
-        "Whether a caller may repair is asked by HTTP, and not where the repair is carried in.",
+        "Permission for a repair is checked at HTTP, but not where it is carried out.",
         "core/operations/repairing.py",
         "        command.PERMISSION.require(act.caller)\n",
         "",
@@ -116,7 +116,7 @@ BUGS = (
     Bug(
         "note-for-everybody",
         3,
-        "Whether a caller may note what is known of dead letters is asked by HTTP alone.",
+        "Permission to annotate dead letters is checked at HTTP only.",
         "core/operations/recovery.py",
         '        """Say what is known of a group."""\n        OPERATE.require(act.caller)\n',
         '        """Say what is known of a group."""\n',
@@ -125,7 +125,7 @@ BUGS = (
     Bug(
         "rebound-name-is-served",
         3,
-        "A request that calls this machine by another's name is served.",
+        "A request with a foreign host name is served.",
         "http/gate.py",
         "        if name in self._names or _is_at(name, ends.ours):",
         "        if name in self._names or _is_at(name, ends.ours) or is_loopback(ends.ours):",
@@ -134,7 +134,7 @@ BUGS = (
     Bug(
         "name-sent-in-clear",
         3,
-        "A new order has the customer's name in clear text.",
+        "A new order contains the customer's name in clear text.",
         "services/order/api.py",
         "            customer_id=customer,\n            currency=order.currency,",
         "            customer_id=order.customer_id,\n            currency=order.currency,",
@@ -143,7 +143,7 @@ BUGS = (
     Bug(
         "name-in-a-refusal",
         3,
-        "What a request is refused for stands in the log, with what was sent.",
+        "The log says why a request was refused, including what was sent.",
         "http/application.py",
         "            problem = self._refusal(error, asked.target)\n",
         '            problem = self._refusal(error, asked.target)\n            logging.getLogger("orderflow.http").warning("refused: %r", content)\n',
@@ -152,7 +152,7 @@ BUGS = (
     Bug(
         "erase-keeps-the-key",
         3,
-        "A customer is noted as forgotten, and his key stays.",
+        "A customer is recorded as erased, but the key is kept.",
         "privacy/sql/queries.sql",
         "    DELETE FROM customer_keys WHERE lookup = $1::bytea RETURNING id\n",
         "    SELECT id FROM customer_keys WHERE lookup = $1::bytea\n",
@@ -161,7 +161,7 @@ BUGS = (
     Bug(
         "forgotten-by-one-process",
         3,
-        "Only the process that has erased a customer forgets his name.",
+        "Only the process that erased a customer forgets the name.",
         "privacy/customers.py",
         "            for text in [text for text in self._persons if key_id_of(text) in self._gone]:\n                self._pseudonyms.pop(self._persons.pop(text), None)",
         "            pass",
@@ -170,8 +170,8 @@ BUGS = (
     Bug(
         "names-for-viewers",
         3,
-        "A viewer's answers keep what they tell of customers.",
-        "http/personal.py",
+        "Answers to a viewer still contain personal data.",
+        "http/application.py",
         "name: _emptied(each) if name in personal else",
         "name: each if name in personal else",
         "tests/integration/test_access.py -k viewer",
@@ -179,7 +179,7 @@ BUGS = (
     Bug(
         "slow-reader-for-ever",
         4,
-        "A client that does not take its answer keeps its connection.",
+        "A client that does not read its answer keeps its connection.",
         "http/protocol.py",
         "        if is_unread and self._unwritten - left >= limits.write_s * limits.write_rate_min:",
         "        if is_unread:",

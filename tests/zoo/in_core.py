@@ -28,7 +28,7 @@ BUGS = (
     Bug(
         "offset-before-the-commit",
         1,
-        "An offset is committed before its batch is.",
+        "An offset is committed before its batch.",
         CONSUMER,
         "        waits = self._dispatcher.wait_s is not None\n",
         "        if records:\n            await member.commit(records)\n"
@@ -37,7 +37,7 @@ BUGS = (
     Bug(
         "failed-batch-is-dropped",
         1,
-        "A batch that meets a database that is away is not tried again.",
+        "A batch is not retried after the database was unavailable.",
         CONSUMER,
         "            await self._retries.until_done(lambda: self._process(records, batch))",
         "            try:\n                await self._process(records, batch)\n            except Exception as error:\n"
@@ -46,7 +46,7 @@ BUGS = (
     Bug(
         "failed-offset-commit-is-dropped",
         1,
-        "An offset that could not be committed is not committed again.",
+        "A failed offset commit is not retried.",
         CONSUMER,
         "            await self._retries.until_done(lambda: member.commit(done))",
         "            try:\n                await member.commit(done)\n            except Exception as error:\n"
@@ -55,7 +55,7 @@ BUGS = (
     Bug(
         "ignored-is-not-committed",
         1,
-        "The offsets of records that the service does not read are never committed.",
+        "The offsets of records that the service ignores are never committed.",
         CONSUMER,
         "done = self._dispatcher.committable(records)",
         "done = self._dispatcher.committable([each.record for each in batch or () if each.record])",
@@ -63,7 +63,7 @@ BUGS = (
     Bug(
         "drain-cancels-the-commit",
         2,
-        "A drain ends the consumers where they stand, in the middle of a commit.",
+        "A drain stops the consumers at once, even in the middle of a commit.",
         ENGINE,
         "        await asyncio.gather(*consuming, return_exceptions=True)",
         "        await cancelled(consuming)",
@@ -71,7 +71,7 @@ BUGS = (
     Bug(
         "drain-leaves-the-outbox",
         4,
-        "A drain does not publish what was written last.",
+        "A drain does not publish the last events.",
         ENGINE,
         "        await self._relay.flush()",
         "        return",
@@ -79,7 +79,7 @@ BUGS = (
     Bug(
         "commits-past-the-deferred",
         1,
-        "Offsets are committed past records that are kept in hand.",
+        "Offsets are committed past records that are paused.",
         CONSUMER,
         "if not self._records and not self._last:",
         "if True:",
@@ -87,7 +87,7 @@ BUGS = (
     Bug(
         "deferred-goes-last-first",
         4,
-        "Of a key that was deferred, the last event goes first.",
+        "When a paused key goes on, its last event goes first.",
         CONSUMER,
         "self._queues.setdefault(incoming.key, deque()).append(incoming)",
         "self._queues.setdefault(incoming.key, deque()).appendleft(incoming)",
@@ -95,7 +95,7 @@ BUGS = (
     Bug(
         "overtakes-the-deferred",
         4,
-        "A new event goes before those of its key that are kept in hand.",
+        "A new event overtakes the paused ones of its key.",
         CONSUMER,
         "            if incoming.key in self._paused:",
         "            if False:",
@@ -103,7 +103,7 @@ BUGS = (
     Bug(
         "committed-offsets-never-written",
         1,
-        "An offset committed shortly after another is never written down.",
+        "An offset committed shortly after another is never written.",
         "core/postgres_log/consumer.py",
         "        while self._noted():",
         "        while self._noted() and False:",
@@ -111,7 +111,7 @@ BUGS = (
     Bug(
         "overtaken-offset-is-forgotten",
         1,
-        "An offset committed while others are being written down is left to chance: the next commit writes it, if any comes.",
+        "An offset committed while others are being written waits for the next commit, if there is one.",
         "core/postgres_log/consumer.py",
         "                await self._write()\n            except Exception as error:",
         "                await self._write()\n                return\n            except Exception as error:",
@@ -120,7 +120,7 @@ BUGS = (
     Bug(
         "no-dedupe",
         2,
-        "What was handled before is handled again.",
+        "An event that was handled before is handled again.",
         BATCH,
         "elif name in self._seen:",
         "elif name in self._seen and name not in self._known:",
@@ -128,7 +128,7 @@ BUGS = (
     Bug(
         "no-dedupe-within-a-batch",
         2,
-        "What stands twice in one batch is handled twice.",
+        "An event that is in a batch twice is handled twice.",
         BATCH,
         "        self._seen.add(name)\n        if incoming.problem is not None:",
         "        if incoming.problem is not None:",
@@ -136,7 +136,7 @@ BUGS = (
     Bug(
         "parked-comes-again-as-new",
         2,
-        "What was parked is taken for new when it comes again.",
+        "A parked event that comes again is taken for new.",
         BATCH,
         "elif name in self._seen:",
         "elif name in self._seen and self._known.get(name) is not InboxState.PARKED:",
@@ -144,7 +144,7 @@ BUGS = (
     Bug(
         "overtakes-the-parked",
         4,
-        "What is parked of a key does not hold its later events.",
+        "A parked event does not hold the later events of its key.",
         BATCH,
         "elif self._holding or incoming.key in parking.closed:",
         "elif self._holding:",
@@ -160,7 +160,7 @@ BUGS = (
     Bug(
         "stale-working-set",
         3,
-        "The second event of a row in a batch does not see what the first has done.",
+        "In a batch, the second event does not see what the first did to the same row.",
         BATCH,
         "        self._working.update(zip(refs, decision.rows, strict=True))",
         "        assert refs is not None",
@@ -168,7 +168,7 @@ BUGS = (
     Bug(
         "handled-and-not-noted",
         2,
-        "An event without effects is not noted as handled.",
+        "An event without effects is not recorded as handled.",
         BATCH,
         "        if incoming.record is not None:\n            self._finish(incoming)",
         "        if incoming.record is not None and (decision.rows or decision.facts):\n            self._finish(incoming)",
@@ -192,7 +192,7 @@ BUGS = (
     Bug(
         "one-failure-fails-the-batch",
         4,
-        "Data that the database refuses parks the whole batch.",
+        "One event that the database refuses parks the whole batch.",
         PROCESSOR,
         "        return {**failures, **dict.fromkeys((each.name for each in fresh), error)}",
         "        return {**failures, **dict.fromkeys((each.name for each in batch), error)}",
@@ -200,7 +200,7 @@ BUGS = (
     Bug(
         "refused-data-blocks-the-partition",
         4,
-        "A record that the database refuses is tried for ever, and holds up the partition.",
+        "A record that the database refuses is retried for ever, and holds up the partition.",
         PROCESSOR,
         "                if more is None:\n",
         "                if more is None and work.failures:\n                    raise InfrastructureError from error\n"
@@ -210,7 +210,7 @@ BUGS = (
     Bug(
         "answered-intent-stays-open",
         2,
-        "The intent that was answered is not closed.",
+        "An answered intent is not closed.",
         BATCH,
         "            close_intent(self.changes, incoming)\n        if decision.closes:",
         "            pass\n        if decision.closes:",
@@ -218,7 +218,7 @@ BUGS = (
     Bug(
         "parked-answer-keeps-its-intent",
         2,
-        "An answer that is parked leaves its intent open, so that it is asked again.",
+        "A parked answer leaves its intent open, so the bank is asked again.",
         PARKING,
         "            close_intent(self._changes, incoming)\n",
         "",
@@ -227,7 +227,7 @@ BUGS = (
     Bug(
         "attempts-not-counted",
         4,
-        "A failing event is tried for ever: its attempts are not counted.",
+        "A failing event is retried for ever, because its attempts are not counted.",
         PARKING,
         "attempts, delay = self._next_try(incoming, before)",
         "attempts, delay = self._next_try(incoming, 0)",
@@ -235,7 +235,7 @@ BUGS = (
     Bug(
         "gives-up-at-once",
         1,
-        "An event that fails once is given up.",
+        "An event is given up after its first failure.",
         PARKING,
         "        if delay is None:",
         "        if True:",
@@ -251,7 +251,7 @@ BUGS = (
     Bug(
         "no-back-off",
         4,
-        "What fails is tried again at once.",
+        "A failed event is retried at once.",
         "core/retry.py",
         "return self.backoff.delay_ms(attempts, chance)",
         "return 0",
@@ -259,7 +259,7 @@ BUGS = (
     Bug(
         "no-dead-letter",
         1,
-        "What is given up leaves nothing on the dead-letter topic.",
+        "An event that is given up leaves nothing on the dead-letter topic.",
         PARKING,
         "            self._changes.outbox.append(letter)",
         "            assert letter",
@@ -267,7 +267,7 @@ BUGS = (
     Bug(
         "dead-letter-without-headers",
         1,
-        "A dead letter has lost the headers of its original.",
+        "A dead letter lacks the headers of the original.",
         LETTERS,
         "        headers=record.headers + _as_headers(why) + _first_failed_at(incoming),\n        event_id=incoming.event_id,",
         "        headers=_as_headers(why) + _first_failed_at(incoming),\n        event_id=incoming.event_id,",
@@ -283,7 +283,7 @@ BUGS = (
     Bug(
         "parked-is-not-said",
         4,
-        "Nobody is told that an event was parked.",
+        "No event says that an event was parked.",
         PARKING,
         "        if not before:\n            self._flow(Parked",
         "        if before:\n            self._flow(Parked",
@@ -291,7 +291,7 @@ BUGS = (
     Bug(
         "reopened-is-not-said",
         4,
-        "Nobody is told that a key flows again.",
+        "No event says that a key flows again.",
         PROCESSOR,
         "            handler.reopen(last)\n",
         "            pass\n",
@@ -299,7 +299,7 @@ BUGS = (
     Bug(
         "reopened-too-early",
         4,
-        "A key is said to flow again although events of it still wait.",
+        "A key is reported as flowing again while events of it still wait.",
         RETRIER,
         "whole = {key for key in same if len(now[key]) == len(before[key])}",
         "whole = set(same)",
@@ -307,7 +307,7 @@ BUGS = (
     Bug(
         "retry-skips-ahead",
         4,
-        "When the head of a key fails again, those behind it are tried all the same.",
+        "When the first event of a key fails again, those behind it are tried all the same.",
         BATCH,
         "        if parked.key in self._parking.stuck:\n            return Result(parked, Outcome.HELD)\n",
         "",
@@ -315,7 +315,7 @@ BUGS = (
     Bug(
         "held-released-in-reverse",
         4,
-        "What was held behind a failing event is released last first.",
+        "Events held behind a failing one are released in reverse.",
         RETRIER,
         "        return snapshot.parked",
         "        return sorted(snapshot.parked, key=lambda e: (e.attempts == 0, -e.position))",
@@ -323,7 +323,7 @@ BUGS = (
     Bug(
         "retrier-trusts-what-it-saw",
         2,
-        "The retrier does not look again, under the lock, at what it is about to try.",
+        "The retrier does not check again, under the lock, what it is about to retry.",
         RETRIER,
         "before, now = self.before, by_key(snapshot.parked)",
         "before = now = self.before",
@@ -331,7 +331,7 @@ BUGS = (
     Bug(
         "released-twice-is-handled-twice",
         2,
-        "A parked event that was handled as a copy meanwhile is handled again.",
+        "A parked event is handled again, although a copy of it was handled meanwhile.",
         BATCH,
         "        if self._is_done(parked):\n            return self._drop(parked)\n",
         "",
@@ -340,7 +340,7 @@ BUGS = (
     Bug(
         "retrier-waits-for-a-poke",
         1,
-        "Parked events are only found by the process that parked them.",
+        "Only the process that parked an event finds it again.",
         ENGINE,
         "            wake=lambda: retrier.poke(0),\n",
         "            wake=lambda: None,\n",
@@ -348,7 +348,7 @@ BUGS = (
     Bug(
         "dead-is-tried-again",
         4,
-        "What was given up is tried again by the retrier.",
+        "The retrier retries an event that was given up.",
         TWIN_TRANSACTION,
         "return head.event.state is InboxState.PARKED and head.next_attempt_at in due",
         "return head.next_attempt_at in due",
@@ -357,7 +357,7 @@ BUGS = (
     Bug(
         "outage-burns-attempts",
         1,
-        "What fails in an outage is parked, and uses up its attempts.",
+        "Events that fail in an outage are parked and use up their attempts.",
         PROCESSOR,
         "        if watch is not None and free is not None:",
         "        if watch is not None and free is not None and not results:",
@@ -373,7 +373,7 @@ BUGS = (
     Bug(
         "outage-judged-by-one-key",
         4,
-        "One failing key is taken for an outage, and stops all others of its type.",
+        "One failing key is judged an outage, and stops all others of its type.",
         FAILURES,
         "FAILING_KEYS_MIN = 8",
         "FAILING_KEYS_MIN = 1",
@@ -381,7 +381,7 @@ BUGS = (
     Bug(
         "poison-is-an-outage",
         4,
-        "Many records that cannot be decoded are taken for an outage, and good ones wait.",
+        "Many undecodable records are judged an outage, and good ones wait.",
         CIRCUIT_BREAKER,
         "    if failure is None or failure.kind != UNKNOWN or incoming.record is None:",
         "    if failure is None or incoming.record is None:",
@@ -389,7 +389,7 @@ BUGS = (
     Bug(
         "outage-holds-the-innocent",
         4,
-        "In an outage keys that have not failed are tried as seldom as those that have.",
+        "In an outage, keys that have not failed are tried as rarely as those that have.",
         CIRCUIT_BREAKER,
         "return breaker.may_probe() if self.waits(incoming) else not breaker.untried_in_s",
         "return breaker.may_probe()",
@@ -397,7 +397,7 @@ BUGS = (
     Bug(
         "ruled-out-is-in-doubt",
         4,
-        "Events that the model rules out count as failures of unknown cause: many alike are an outage.",
+        "Events that the state rules out count as unexplained failures, so many of them are judged an outage.",
         FAILURES,
         "return PERMANENT if isinstance(error, FinalError) else UNKNOWN",
         "return UNKNOWN",
@@ -405,7 +405,7 @@ BUGS = (
     Bug(
         "outage-goes-on-elsewhere",
         4,
-        "An outage of which another process has handled everything is not over here.",
+        "An outage does not end here when another process has handled all its events.",
         CIRCUIT_BREAKER,
         "if breaker.width > 1 or breaker.contradicted_at is not None or is_gone:",
         "if breaker.width > 1 or breaker.contradicted_at is not None:",
@@ -414,7 +414,7 @@ BUGS = (
     Bug(
         "standing-still-is-ready",
         4,
-        "A consumer that reads nothing any more does not show in health.",
+        "A consumer that has stopped reading does not show in health.",
         ENGINE,
         "return Health(_with(problems, self._progress.stalls), self._progress.alarms)",
         "return Health(problems, self._progress.alarms)",
@@ -422,7 +422,7 @@ BUGS = (
     Bug(
         "standing-still-is-not-helped",
         1,
-        "A consumer that reads nothing any more is not begun anew.",
+        "A consumer that has stopped reading is not restarted.",
         "core/progress.py",
         "            self._anew(stall.component)",
         "            assert stall",
@@ -430,7 +430,7 @@ BUGS = (
     Bug(
         "begins-anew-as-the-old-member",
         1,
-        "A consumer that is begun anew goes on with the member that hangs.",
+        "A restarted consumer goes on with the group member that hangs.",
         CONSUMER,
         "        self._member = None\n        try:\n            while not self._closing.is_set():",
         "        try:\n            while not self._closing.is_set():",
@@ -439,7 +439,7 @@ BUGS = (
     Bug(
         "foreign-record-stops-the-consumer",
         1,
-        "A record that the database will not even park is tried for ever, and holds up the partition.",
+        "A record that the database will not even park is retried for ever, and holds up the partition.",
         PROCESSOR,
         "        for stand_in in stand_ins(refused, refused.record, error):",
         "        for stand_in in list(stand_ins(refused, refused.record, error))[:0]:",
@@ -448,7 +448,7 @@ BUGS = (
     Bug(
         "intents-only-asked-at-once",
         1,
-        "Intents of a process that died are never found again.",
+        "The intents of a process that died are never found.",
         INTENTS,
         "            self.take(await self._store.claim_intents(room, self._lease_ms))",
         "            assert room",
@@ -456,7 +456,7 @@ BUGS = (
     Bug(
         "answer-is-dropped-when-away",
         1,
-        "An answer of the bank is dropped while the database is away, and so is its intent.",
+        "While the database is unavailable, an answer from the bank is dropped together with its intent.",
         INTENTS,
         "            except (*INFRASTRUCTURE_ERRORS, QueueFullError):\n                await self._clock.sleep(0.1)",
         "            except (*INFRASTRUCTURE_ERRORS, QueueFullError):\n                await self._clock.sleep(1e9)",
@@ -464,7 +464,7 @@ BUGS = (
     Bug(
         "lease-of-nothing",
         2,
-        "Intents are leased for no time: every process asks all of them at every look.",
+        "Intents are leased for no time, so every process asks all of them at every poll.",
         TWIN_STORE,
         "intents[each.intent.key] = StoredIntent(each, times.now + lease_ms,",
         "intents[each.intent.key] = StoredIntent(each, times.now,",
@@ -474,7 +474,7 @@ BUGS = (
     Bug(
         "sequence-with-gaps",
         1,
-        "The numbers of a key's events have gaps.",
+        "The numbering of a key's events has gaps.",
         OUTBOX,
         "sequence = self._emitted.get(stream, 0) + 1",
         "sequence = self._emitted.get(stream, 0) + 1 + (self._emitted.get(stream, 0) > 0)",
@@ -482,7 +482,7 @@ BUGS = (
     Bug(
         "sequence-starts-anew",
         2,
-        "Each batch numbers a key's events from 1, so that they have the names of earlier ones.",
+        "Each batch numbers a key's events from 1, so they get the ids of earlier ones.",
         OUTBOX,
         "        self._emitted = dict(emitted)",
         "        self._emitted: dict[tuple[str, str], int] = {}\n        changes.emitted.update(emitted)",
@@ -498,7 +498,7 @@ BUGS = (
     Bug(
         "slot-by-event",
         4,
-        "Events of one key go to several slots, and so to several relays.",
+        "Events of one key go to several slots, and thus to several relays.",
         OUTBOX,
         "slot=identity.slot_of(key, slots),",
         "slot=identity.slot_of(envelope.id.bytes, slots),",
@@ -531,7 +531,7 @@ BUGS = (
     Bug(
         "goes-on-after-a-delivery-error",
         1,
-        "After a delivery error the relay goes on behind the rows that failed.",
+        "After a delivery error, the relay goes on past the rows that failed.",
         RELAY,
         "        await self._append(rows)\n        self._unmarked.update(row.id for row in rows)",
         "        self._unmarked.update(row.id for row in rows)\n        await self._append(rows)",
@@ -539,7 +539,7 @@ BUGS = (
     Bug(
         "acknowledged-is-forgotten",
         2,
-        "Rows that the log has and that could not be marked are published again and again.",
+        "Published rows that could not be marked are published again and again.",
         RELAY,
         "            self._unmarked = set(self.held)",
         "            self._unmarked = set()",
@@ -548,7 +548,7 @@ BUGS = (
     Bug(
         "idle-relay-never-looks",
         1,
-        "A relay that rests looks for rows only when it is woken by who writes them.",
+        "An idle relay looks for rows only when their writer wakes it.",
         ENGINE,
         "            wake=self._relay.wake,\n",
         "            wake=lambda: None,\n",
@@ -556,7 +556,7 @@ BUGS = (
     Bug(
         "never-claims-again",
         1,
-        "A relay claims slots once, and not those of processes that ended since.",
+        "A relay claims slots only once, and never those of processes that end later.",
         RELAY,
         "        self._claim_at = self._clock.monotonic() + CLAIM_S\n",
         "        self._claim_at = self._clock.monotonic() + 1e9\n",
@@ -564,7 +564,7 @@ BUGS = (
     Bug(
         "purges-the-unsent",
         1,
-        "Old rows of the outbox are dropped although they were not published.",
+        "Old outbox rows are purged although they were not published.",
         TWIN_STORE,
         "if n not in state.pending and row.created_at <= oldest_kept]",
         "if row.created_at <= oldest_kept]\n        for number in gone:\n            state.pending.pop(number, None)",
@@ -582,7 +582,7 @@ BUGS = (
     Bug(
         "locks-given-back-at-the-commit",
         2,
-        "The locks are free before what was written under them can be seen.",
+        "Locks are released before the writes that they protect are visible.",
         TWIN_TRANSACTION,
         '        await self._database.gate("commit")',
         '        self._database.locks.release_all(self)\n        await self._database.gate("commit")',
@@ -599,7 +599,7 @@ BUGS = (
     Bug(
         "edit-keeps-the-old-name-open",
         2,
-        "An edited event's original is not known as discarded: should it come again, it is handled.",
+        "The original of an edited event is not recorded as discarded, so it is handled if it comes again.",
         "core/operations/editing.py",
         "return [InboxEntry(now.key, now.identity, now.event_id, InboxState.DISCARDED), replaced]",
         "return [InboxEntry(now.key, now.identity, now.event_id, now.state), replaced]",
@@ -608,7 +608,7 @@ BUGS = (
     Bug(
         "discard-leaves-the-key-closed",
         4,
-        "A key whose last parked event was discarded is not said to flow again.",
+        "After the last parked event of a key is discarded, the key is not reported as flowing again.",
         "core/operations/editing.py",
         "() if behind else {event.key}",
         "()",
@@ -616,7 +616,7 @@ BUGS = (
     Bug(
         "discarded-comes-again",
         2,
-        "A discarded event is not known when it comes again.",
+        "A discarded event is handled when it comes again.",
         BATCH,
         "        finish(self.changes, incoming, InboxState.DISCARDED)",
         "        release(self.changes, incoming)",

@@ -22,7 +22,7 @@ BUGS = (
     Bug(
         "lease-renewed-too-late",
         4,
-        "A member of the log in PostgreSQL renews its lease when it has run out.",
+        "A member of the log in PostgreSQL renews its lease only after it has expired.",
         f"{LOG}/consumer.py",
         "self._renew_every_s = session_timeout_s / 3",
         "self._renew_every_s = session_timeout_s * 1.5",
@@ -31,7 +31,7 @@ BUGS = (
     Bug(
         "fenced-member-commits-in-memory",
         1,
-        "The twin of the log lets a member commit offsets although the group has gone on without it.",
+        "The twin of the log lets a fenced member commit offsets.",
         "core/testing/log.py",
         "            if place in member.positions:\n",
         "            if True:\n",
@@ -40,7 +40,7 @@ BUGS = (
     Bug(
         "regained-at-the-old-position",
         1,
-        "A partition that was lost and regained goes on at the old position.",
+        "A partition that was lost and regained continues from the old position.",
         f"{LOG}/consumer.py",
         "if held is None or held.generation != generation:",
         "if held is None:",
@@ -49,7 +49,7 @@ BUGS = (
     Bug(
         "upcasters-last-first",
         3,
-        "An event of an old version is read by way of its upcasters in the wrong order.",
+        "The upcasters of an old event version are applied in the wrong order.",
         "core/messages.py",
         "            for upcaster in upcasters:\n                told",
         "            for upcaster in reversed(upcasters):\n                told",
@@ -58,7 +58,7 @@ BUGS = (
     Bug(
         "one-sku-in-two-lines",
         5,
-        "An order with two lines of one SKU is let in.",
+        "An order with two lines for the same SKU is accepted.",
         "events/order.py",
         "            if item.sku in seen:",
         "            if item.sku in seen and not items:",
@@ -67,7 +67,7 @@ BUGS = (
     Bug(
         "fresh-rows-outlive-the-slot",
         4,
-        "The relay's memory of fresh rows is kept when its slots change.",
+        "The relay keeps its fresh records when its slots change.",
         "core/postgres/outbox.py",
         "        if owned != self.owned:\n            self._fresh.clear()",
         "        if owned != self.owned:\n            pass",
@@ -76,7 +76,7 @@ BUGS = (
     Bug(
         "wait-hears-only-of-completed",
         1,
-        "Who waits for an order that another process fails is not told.",
+        "A caller that waits for an order is not answered when another process fails it.",
         "services/order/sql/queries.sql",
         "WHERE order_id = ANY ($1::uuid[]) AND status IN ('COMPLETED', 'FAILED')",
         "WHERE order_id = ANY ($1::uuid[]) AND status = 'COMPLETED'",
@@ -85,7 +85,7 @@ BUGS = (
     Bug(
         "idempotency-key-forgotten-early",
         2,
-        "Idempotency keys are forgotten long before their time.",
+        "Idempotency keys are forgotten long before they expire.",
         "services/order/storage.py",
         "orders.purge_keys(context.config.idempotency_keep_s, AT_ONCE)",
         "orders.purge_keys(context.config.idempotency_keep_s / 1000, AT_ONCE)",
@@ -103,7 +103,7 @@ BUGS = (
     Bug(
         "inbox-takes-it-twice",
         2,
-        "An inbox row that is there already is passed over silently.",
+        "An inbox row that already exists is ignored silently.",
         "core/postgres/sql/queries.sql",
         "AS entry (key, identity, event_id, state);\n\n-- name: replace_inbox",
         "AS entry (key, identity, event_id, state)\nON CONFLICT DO NOTHING;\n\n-- name: replace_inbox",
@@ -112,7 +112,7 @@ BUGS = (
     Bug(
         "taken-back-is-committed",
         1,
-        "What is to end with a rollback is committed.",
+        "A transaction that must roll back is committed.",
         "core/postgres/transaction.py",
         "            if end is End.ROLLBACK:\n                return\n",
         "",
@@ -121,7 +121,7 @@ BUGS = (
     Bug(
         "look-marks-all-before",
         1,
-        "A look at the outbox marks as sent all rows up to the last that was sent, also those committed meanwhile.",
+        "Reading the outbox marks all rows up to the last sent one as sent, even those committed meanwhile.",
         SQL,
         "    DELETE FROM outbox_pending WHERE id = ANY ($3::text::bigint[])\n)",
         "    DELETE FROM outbox_pending WHERE id <= (SELECT max(n) FROM unnest($3::text::bigint[]) AS n)\n)",

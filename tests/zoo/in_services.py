@@ -15,7 +15,7 @@ BUGS = (
     Bug(
         "total-is-a-float",
         5,
-        "The total of an order is added up as a float.",
+        "An order's total is summed as a float.",
         "services/order/messages.py",
         "sum(item.quantity * item.unit_price for item in self.items)",
         "sum((item.quantity * float(item.unit_price) for item in self.items), 0.0)",
@@ -23,7 +23,7 @@ BUGS = (
     Bug(
         "total-forgets-quantity",
         5,
-        "The total counts every line once, whatever its quantity.",
+        "The total counts each line once, whatever its quantity.",
         "services/order/messages.py",
         "item.quantity * item.unit_price",
         "item.unit_price",
@@ -31,7 +31,7 @@ BUGS = (
     Bug(
         "payment-always-in-euros",
         5,
-        "The bank is asked for euros, whatever the order's currency is.",
+        "The bank is asked to charge euros, whatever the order's currency.",
         PAYMENT,
         '"currency": payment.currency,\n        "payment_method"',
         '"currency": "EUR",\n        "payment_method"',
@@ -39,7 +39,7 @@ BUGS = (
     Bug(
         "late-approval-ignored",
         5,
-        "An approval that comes after the outcome was unknown is passed over.",
+        "An approval that arrives after an unknown outcome is ignored.",
         PAYMENT,
         '    if payment.charge_reference is not None:\n        raise ContradictionError(f"charged as '
         '{payment.charge_reference} and as {answer.reference}")',
@@ -48,7 +48,7 @@ BUGS = (
     Bug(
         "unknown-is-not-asked-again",
         1,
-        "A charge whose outcome is unknown is left at that.",
+        "A charge with an unknown outcome is never asked about again.",
         PAYMENT,
         "return Decision(rows=(payment,), intents=(charge_intent(payment),))\n    if payment.status is PaymentStatus.UNKNOWN",
         "return Decision(rows=(payment,))\n    if payment.status is PaymentStatus.UNKNOWN",
@@ -56,7 +56,7 @@ BUGS = (
     Bug(
         "time-out-is-a-refusal",
         5,
-        "A bank that does not answer in time is taken to have refused.",
+        "A timeout at the bank counts as a refusal.",
         "services/payment/service.py",
         "return ChargeUnknown(order_id=order_id) if is_charge else",
         'return ChargeRefused(order_id=order_id, reason="timeout") if is_charge else',
@@ -64,7 +64,7 @@ BUGS = (
     Bug(
         "refund-time-out-is-an-approval",
         5,
-        "A refund that the bank does not answer in time is taken to be done.",
+        "A timeout at the bank counts as a completed refund.",
         "services/payment/service.py",
         "if is_charge else RefundUnknown(order_id=order_id)\n        except BankUnavailableError",
         'if is_charge else RefundApproved(order_id=order_id, reference="re_unknown")\n        except BankUnavailableError',
@@ -72,7 +72,7 @@ BUGS = (
     Bug(
         "decline-is-an-approval",
         3,
-        "A card that the bank declines is booked as charged.",
+        "A declined card is booked as charged.",
         "services/payment/service.py",
         "            refused = ChargeRefused if is_charge else RefundRefused\n            return refused(order_id=order_id, reason=declined.code)",
         '            return ChargeApproved(order_id=order_id, reference=f"ch_{declined.code}")',
@@ -80,7 +80,7 @@ BUGS = (
     Bug(
         "charge-key-changes",
         2,
-        "A charge that is asked again has a new idempotency key.",
+        "A repeated charge request has a new idempotency key.",
         PAYMENT,
         'return Intent(key=f"{CHARGE}:{order_id}", kind=CHARGE, request=request)',
         'return Intent(key=f"{CHARGE}:{order_id}:{payment.version}", kind=CHARGE, request=request)',
@@ -88,7 +88,7 @@ BUGS = (
     Bug(
         "refund-without-guard",
         2,
-        "A refund is begun in whatever state the payment is, under a key of its own.",
+        "A refund starts whatever the payment's state, each time under a new key.",
         PAYMENT,
         "    due = advance(payment, STOCK_REJECTED)\n    return Decision(rows=(due,), intents=(refund_intent(due),))",
         '    begun = (advance(payment, STOCK_REJECTED),) if payment.status is PaymentStatus.CAPTURED else ()\n    intent = refund_intent(payment)\n    intent = type(intent)(key=f"{intent.key}:{payment.version}", kind=intent.kind, request=intent.request)\n    return Decision(rows=begun, intents=(intent,))',
@@ -96,7 +96,7 @@ BUGS = (
     Bug(
         "refund-key-changes",
         2,
-        "A refund that is asked again has a new idempotency key.",
+        "A repeated refund request has a new idempotency key.",
         PAYMENT,
         "    payment = payment_of(rows, answer.order_id)\n    if payment.status is PaymentStatus.REFUND_DUE:\n"
         "        return Decision(intents=(refund_intent(payment),))",
@@ -108,7 +108,7 @@ BUGS = (
     Bug(
         "refund-of-one-less",
         5,
-        "The bank is asked to give back one cent less than was captured.",
+        "The bank is asked to refund one cent less than was captured.",
         PAYMENT,
         '"amount": payment.captured,\n        "currency"',
         '"amount": payment.captured - 1,\n        "currency"',
@@ -116,7 +116,7 @@ BUGS = (
     Bug(
         "refund-is-not-said",
         5,
-        "A refund is booked, and nobody is told.",
+        "A refund is booked, but no event says so.",
         PAYMENT,
         "return Decision(rows=(back,), events=(told,))",
         "return Decision(rows=(back,))",
@@ -124,7 +124,7 @@ BUGS = (
     Bug(
         "refund-said-in-euros",
         5,
-        "The event of a refund has euros, whatever was paid.",
+        "The refund event says euros, whatever was paid.",
         PAYMENT,
         "currency=payment.currency,\n        amount=payment.captured,\n    )\n    return Decision(rows=(back,)",
         'currency="EUR",\n        amount=payment.captured,\n    )\n    return Decision(rows=(back,)',
@@ -132,7 +132,7 @@ BUGS = (
     Bug(
         "unknown-refund-is-dropped",
         1,
-        "A refund whose outcome is unknown is not asked again.",
+        "A refund with an unknown outcome is never asked about again.",
         PAYMENT,
         "        return Decision(intents=(refund_intent(payment),))",
         "        return Decision()",
@@ -140,7 +140,7 @@ BUGS = (
     Bug(
         "payment-event-without-an-item",
         5,
-        "PaymentSucceeded leaves the last line of the order out.",
+        "PaymentSucceeded omits the last line of the order.",
         PAYMENT,
         "items=payment.items,\n        total=payment.amount,",
         "items=payment.items[:1],\n        total=payment.amount,",
@@ -148,7 +148,7 @@ BUGS = (
     Bug(
         "settled-charge-stays-open",
         2,
-        "An operator settles a charge, and the bank is asked on.",
+        "An operator settles a charge, but the bank is still asked.",
         PAYMENT,
         "            decision = captured(payment, SETTLED_AS_CHARGED, BY_OPERATOR)\n            return replace(decision, closes=(charge_intent(payment).key,))",
         "            return captured(payment, SETTLED_AS_CHARGED, BY_OPERATOR)",
@@ -156,7 +156,7 @@ BUGS = (
     Bug(
         "settled-the-other-way-round",
         5,
-        "An operator's word that a charge was made is booked as one that was not.",
+        "A charge that an operator settles as made is booked as not made.",
         PAYMENT,
         "decision = captured(payment, SETTLED_AS_CHARGED, BY_OPERATOR)",
         "decision = declined(payment, SETTLED_AS_NOT_CHARGED, BY_OPERATOR)",
@@ -164,7 +164,7 @@ BUGS = (
     Bug(
         "asked-again-and-never-asked",
         1,
-        "A refund that an operator has the bank asked for again is not asked for.",
+        "An operator has the refund requested again, but the bank is not asked.",
         PAYMENT,
         "            return Decision(rows=(due,), intents=(refund_intent(due),))",
         "            return Decision(rows=(due,))",
@@ -172,7 +172,7 @@ BUGS = (
     Bug(
         "refused-refund-stays-due",
         1,
-        "The order does not show that the bank refuses to give the money back.",
+        "The order does not show that the bank refused the refund.",
         "services/order/model.py",
         "REFUND_FAILED, Refund.REFUSED, event.reason)",
         "REFUND_FAILED, Refund.DUE, event.reason)",
@@ -180,7 +180,7 @@ BUGS = (
     Bug(
         "settles-what-is-decided",
         3,
-        "A charge that the bank has decided can be settled otherwise.",
+        "A charge can be settled after the bank has decided it.",
         PAYMENT,
         "OPEN_CHARGE = (PaymentStatus.CHARGING, PaymentStatus.UNKNOWN)",
         "OPEN_CHARGE = (PaymentStatus.CHARGING, PaymentStatus.UNKNOWN, PaymentStatus.DECLINED, PaymentStatus.CAPTURED)",
@@ -189,7 +189,7 @@ BUGS = (
     Bug(
         "early-fact-forgotten",
         1,
-        "What inventory said before the payment was heard of is not looked at any more.",
+        "Inventory's early answer is kept, but not used once the payment arrives.",
         ORDER,
         "    if early is None:\n        return Decision(rows=(paid,), facts=(step,))",
         "    if True:\n        return Decision(rows=(paid,), facts=(step,))",
@@ -197,7 +197,7 @@ BUGS = (
     Bug(
         "early-fact-not-kept",
         1,
-        "What inventory says before the payment is heard of is dropped.",
+        "Inventory's answer is dropped if it arrives before the payment's.",
         ORDER,
         "return Decision(rows=(msgspec.structs.replace(order, early=early),))",
         "return Decision()",
@@ -205,7 +205,7 @@ BUGS = (
     Bug(
         "order-completes-unpaid",
         3,
-        "Inventory's word completes an order whose payment was not heard of.",
+        "Inventory's answer completes an order before its payment has arrived.",
         ORDER,
         "        early = EarlyFact(event=event, event_id=event_id)\n        return Decision(rows=(msgspec.structs.replace(order, early=early),))",
         "        order = msgspec.structs.replace(order, status=OrderStatus.PAID)",
@@ -213,7 +213,7 @@ BUGS = (
     Bug(
         "early-refund-forgotten",
         5,
-        "A refund that is heard of before the stock was rejected is due for ever.",
+        "If a refund arrives before the stock rejection, it stays due for ever.",
         ORDER,
         "    if order.refund is not Refund.NONE:\n        return failed, (step,)\n",
         "",
@@ -221,7 +221,7 @@ BUGS = (
     Bug(
         "failed-order-owes-nothing",
         5,
-        "An order that fails for want of stock does not show that its refund is due.",
+        "An order that fails because it is out of stock does not show that its refund is due.",
         ORDER,
         "    due, refund_step = _refund(failed, Refund.DUE, event, event_id)\n    return due, (step, refund_step)",
         "    return failed, (step,)",
@@ -237,7 +237,7 @@ BUGS = (
     Bug(
         "failure-without-its-reason",
         3,
-        "An order that failed does not say the bank's reason.",
+        "A failed order does not give the bank's reason.",
         ORDER,
         "_advance(order, PAYMENT_FAILED, envelope.id, reason=event.reason)",
         "_advance(order, PAYMENT_FAILED, envelope.id)",
@@ -245,7 +245,7 @@ BUGS = (
     Bug(
         "key-with-another-body",
         2,
-        "An Idempotency-Key that comes with another order gets the first one's answer.",
+        "An Idempotency-Key reused with a different order gets the first order's answer.",
         ORDER,
         "if known.fingerprint not in (command.fingerprint, command.former_fingerprint):",
         "if False:",
@@ -261,7 +261,7 @@ BUGS = (
     Bug(
         "key-is-not-locked",
         2,
-        "Two requests with one Idempotency-Key do not wait for each other.",
+        "Two requests with the same Idempotency-Key do not wait for each other.",
         "services/order/model.py",
         "return () if command.idempotency_key is None else",
         "return () if command.idempotency_key is None or command.total % 2 == 0 else",
@@ -269,7 +269,7 @@ BUGS = (
     Bug(
         "stuck-order-does-not-say-so",
         4,
-        "The order does not show that an event of it was given up.",
+        "The order does not show that one of its events was given up.",
         ORDER,
         'stuck[event.consumer] = _obstacle(event, "dead", event.error, event.attempts)',
         "pass",
@@ -277,7 +277,7 @@ BUGS = (
     Bug(
         "stuck-for-ever",
         4,
-        "The order shows as stuck although its key flows again.",
+        "The order is still shown as stuck after its key flows again.",
         ORDER,
         "stuck.pop(event.consumer, None)",
         "pass",
@@ -285,7 +285,7 @@ BUGS = (
     Bug(
         "stock-below-zero",
         3,
-        "Stock is reserved although it is not there: only whether the SKU is known is asked.",
+        "Stock is reserved although there is none: only the SKU is checked.",
         INVENTORY,
         "if available < line.quantity:",
         "if available <= 0:",
@@ -293,7 +293,7 @@ BUGS = (
     Bug(
         "reserved-is-not-taken",
         5,
-        "What is reserved stays on hand.",
+        "Reserved units are not taken from the units on hand.",
         INVENTORY,
         "on_hand=stock.on_hand - line.quantity,",
         "on_hand=stock.on_hand,",
@@ -301,7 +301,7 @@ BUGS = (
     Bug(
         "half-an-order-reserved",
         5,
-        "An order of which a part is missing gets the rest.",
+        "An order that is partly out of stock gets the rest.",
         INVENTORY,
         "    if missing:\n        return _reject(event, missing)",
         "    if len(missing) == len(lines):\n        return _reject(event, missing)\n"
@@ -310,7 +310,7 @@ BUGS = (
     Bug(
         "movement-is-not-written",
         5,
-        "The first line's movement of stock is not written down.",
+        "The stock movement of the first line is not recorded.",
         INVENTORY,
         "facts=(reservation, *movements)",
         "facts=(reservation, *movements[1:])",
@@ -318,7 +318,7 @@ BUGS = (
     Bug(
         "setting-stock-frees-the-reserved",
         5,
-        "Stating the free units forgets what is reserved.",
+        "Setting the free units forgets the reserved ones.",
         INVENTORY,
         "reserved=before.reserved,",
         "reserved=0,",
@@ -326,7 +326,7 @@ BUGS = (
     Bug(
         "stock-rows-not-locked",
         2,
-        "An order's stock rows are read and written without their locks.",
+        "An order's stock rows are read and written without locks.",
         "core/processor.py",
         "                    names.add(uuid_text(ref.id) if isinstance(ref.id, UUID) else str(ref.id))\n",
         "",
@@ -334,7 +334,7 @@ BUGS = (
     Bug(
         "refund-notice-is-a-failure",
         5,
-        "The customer is told of a refund as of another failure.",
+        "The customer's refund notice reads like that of any other failure.",
         NOTIFICATION,
         "return Told(NotifiedOutcome.REFUNDED, None, text)",
         "return Told(NotifiedOutcome.FAILED, None, text)",
@@ -342,7 +342,7 @@ BUGS = (
     Bug(
         "notice-in-cents",
         5,
-        "The customer reads an amount a hundred times too large, or in the wrong digits.",
+        "The customer sees an amount a hundred times too large, or with the wrong digits.",
         "events/currencies.py",
         "digits = KNOWN_CURRENCIES[currency]",
         "digits = 2",

@@ -22,7 +22,7 @@ BUGS = (
     Bug(
         "two-relays-one-slot",
         4,
-        "Whether a slot's lock was granted is not looked at: two relays publish one slot.",
+        "The relay does not check that it was granted a slot's lock, so two relays publish one slot.",
         SQL,
         "WHERE pg_try_advisory_lock($1::integer, slot);",
         "WHERE pg_try_advisory_lock($1::integer, slot) IS NOT NULL;",
@@ -31,7 +31,7 @@ BUGS = (
     Bug(
         "fenced-member-commits",
         1,
-        "What a member commits counts although the group has gone on without it.",
+        "A fenced member's offset commits count.",
         NOTICES,
         "     WHERE o.group_id = p_group AND o.owner = p_member\n       AND o.partition_id = s.id AND o.owner_generation = s.generation;",
         "     WHERE o.group_id = p_group AND o.partition_id = s.id;",
@@ -40,7 +40,7 @@ BUGS = (
     Bug(
         "append-locks-as-records-come",
         1,
-        "An append locks partitions in the order of its records: two of them wait for each other.",
+        "An append locks partitions in the order of its records, so two appends deadlock.",
         f"{LOG}/records.py",
         "touched = sorted(set(places))",
         "touched = list(dict.fromkeys(places))",
@@ -49,7 +49,7 @@ BUGS = (
     Bug(
         "lease-is-not-taken",
         2,
-        "Intents that are claimed stay due for all others.",
+        "Claimed intents stay due for all other processes.",
         SQL,
         "SET due_at = statement_timestamp() + $2 * interval '1 ms'",
         "SET due_at = statement_timestamp() + $2 * interval '0 ms'",
@@ -58,7 +58,7 @@ BUGS = (
     Bug(
         "offsets-counted-without-the-lock",
         1,
-        "An append reads the partition's counter before it locks it: two records get one offset.",
+        "An append reads the partition's counter before it locks it, so two records get one offset.",
         APPEND,
         "        UPDATE partitions SET next_offset = next_offset + p_counts[i]\n         WHERE id = p_partitions[i]\n        RETURNING next_offset - p_counts[i] INTO STRICT v_base;",
         "        SELECT next_offset INTO STRICT v_base FROM partitions WHERE id = p_partitions[i];\n        UPDATE partitions SET next_offset = v_base + p_counts[i] WHERE id = p_partitions[i];",
@@ -67,7 +67,7 @@ BUGS = (
     Bug(
         "upkeep-locks-the-counters-first",
         1,
-        "Emptying a segment of the log locks the counters before the segment: it and an append wait for each other.",
+        "Emptying a log segment locks the counters before the segment, so it can deadlock with an append.",
         f"{LOG}/sql/migrations/0004_upkeep_locks_first.sql",
         "        EXECUTE format('LOCK TABLE ONLY records_%s IN ACCESS EXCLUSIVE MODE', v_segment);",
         "        NULL;",
@@ -76,7 +76,7 @@ BUGS = (
     Bug(
         "generation-stays",
         1,
-        "A partition that changes hands keeps its generation, so that the old owner's word counts on.",
+        "A partition keeps its generation when it changes hands, so the old owner's commits still count.",
         TABLES,
         "SET owner = d.member, owner_generation = v_generation",
         "SET owner = d.member, owner_generation = 0 * v_generation",
@@ -85,7 +85,7 @@ BUGS = (
     Bug(
         "put-out-and-not-told",
         1,
-        "The heartbeat of a member that was put out says nothing of it.",
+        "The heartbeat does not tell a member that it was removed.",
         NOTICES,
         "    IF NOT FOUND THEN\n        RETURN;\n    END IF;",
         "",
@@ -94,7 +94,7 @@ BUGS = (
     Bug(
         "the-dead-keep-their-seats",
         1,
-        "Members whose lease has run out are not put out.",
+        "Members whose lease has expired are not removed.",
         NOTICES,
         "            OR m.expires_at > clock_timestamp() + m.session_ms * interval '2 milliseconds'\n            OR NOT EXISTS",
         "            AND NOT EXISTS",
@@ -103,7 +103,7 @@ BUGS = (
     Bug(
         "claims-side-by-side",
         3,
-        "Two installations that claim the same topics at once both get them.",
+        "Two installations that claim the same topics at once both succeed.",
         f"{LOG}/sql/migrations/0003_claims.sql",
         "    LOCK TABLE claims IN SHARE ROW EXCLUSIVE MODE;\n",
         "",
@@ -112,7 +112,7 @@ BUGS = (
     Bug(
         "batch-takes-no-lock",
         2,
-        "A batch asks for its locks and does not wait for them.",
+        "A batch requests its locks but does not wait for them.",
         f"{STORE}/sql/functions.sql",
         "PERFORM pg_advisory_lock(lock.number)",
         "PERFORM pg_try_advisory_lock(lock.number)",
@@ -121,7 +121,7 @@ BUGS = (
     Bug(
         "snapshot-before-the-lock",
         2,
-        "Sessions are in REPEATABLE READ: what the last holder of a lock has committed is not seen.",
+        "Sessions use REPEATABLE READ, so they do not see what the previous holder of a lock committed.",
         f"{STORE}/sessions.py",
         '"default_transaction_isolation": "read committed"',
         '"default_transaction_isolation": "repeatable read"',
@@ -130,7 +130,7 @@ BUGS = (
     Bug(
         "outbox-ids-in-stock",
         4,
-        "Each session has a stock of outbox ids: within a key, they are not in commit order.",
+        "Each session caches outbox ids, so within a key they are not in commit order.",
         f"{STORE}/sql/migrations/0001_core.sql",
         "CREATE SEQUENCE outbox_id AS bigint CACHE 1;",
         "CREATE SEQUENCE outbox_id AS bigint CACHE 50;",
@@ -139,7 +139,7 @@ BUGS = (
     Bug(
         "marks-all-before",
         1,
-        "A relay marks as sent all rows up to the last that it has sent, also those committed meanwhile.",
+        "A relay marks all rows up to the last one it sent as sent, even those committed meanwhile.",
         SQL,
         "-- Rows that the log has acknowledged.\nDELETE FROM outbox_pending WHERE id = ANY ($1::text::bigint[]);",
         "-- Rows that the log has acknowledged.\nDELETE FROM outbox_pending WHERE id <= (SELECT max(n) FROM unnest($1::text::bigint[]) AS n);",
@@ -148,7 +148,7 @@ BUGS = (
     Bug(
         "purge-looks-once",
         1,
-        "The purge does not look again, under the lock, whether a segment is wholly sent.",
+        "The purge does not check again, under the lock, that a whole segment was sent.",
         f"{STORE}/sql/migrations/0001_core.sql",
         "    FOR look IN 1..2 LOOP",
         "    FOR look IN 1..1 LOOP",
@@ -157,7 +157,7 @@ BUGS = (
     Bug(
         "intents-claimed-in-turn",
         2,
-        "Who claims intents waits for another who does, and then takes the same.",
+        "A process that claims intents waits for another, and then claims the same ones.",
         SQL,
         "<= statement_timestamp() ORDER BY due_at, key LIMIT $1\n    FOR UPDATE SKIP LOCKED",
         "<= statement_timestamp() ORDER BY due_at, key LIMIT $1",
@@ -166,7 +166,7 @@ BUGS = (
     Bug(
         "migrations-side-by-side",
         3,
-        "Two processes that migrate one database do not wait for each other.",
+        "Two processes migrate the same database at once.",
         f"{STORE}/sql/migrations.sql",
         "SELECT pg_advisory_xact_lock(1868981603, 0);",
         "SELECT pg_try_advisory_xact_lock(1868981603, 0);",

@@ -223,105 +223,113 @@ _REPAIR = "orderflow audit --repair"
 _BACKUP = "Compare with a backup: rows were changed by hand, or lost"
 _REPUBLISH = "orderflow outbox republish --order ORDER"
 _BANK = "Ask the bank for its statement"
-_SHOW = "orderflow order show ORDER, and look whether it came to its end"
+_SHOW = "orderflow order show ORDER, and check that it came to its end"
 
 CATALOGUE: Mapping[Kind, KindInfo] = {
     Kind.ORDER_MISSING: KindInfo(
-        _LOST, "an order that was accepted does not exist", f"{_BACKUP}; tell the shop to place the order again"
+        _LOST, "an accepted order does not exist", f"{_BACKUP}; tell the shop to place the order again"
     ),
     Kind.ORDER_NOT_FINAL: KindInfo(
-        _LOST, "the order has not reached its end, and nothing is under way that would take it there", _REPAIR, True
+        _LOST, "the order is not finished, and nothing is under way to finish it", _REPAIR, True
     ),
     Kind.ORDER_UNKNOWN: KindInfo(
         _BALANCE,
-        "other services know an order that the order service does not have",
+        "other services know an order that the order service does not",
         f"{_BACKUP}; if nobody placed the order, pay back what was charged",
     ),
     Kind.ORDER_TOTAL_WRONG: KindInfo(_BALANCE, "the order's total is not the sum of its items", _BACKUP),
-    Kind.HISTORY_GAP: KindInfo(_ILLEGAL, "the order's history is not densely numbered", _BACKUP),
-    Kind.HISTORY_ILLEGAL_STEP: KindInfo(_ILLEGAL, "a step of the order's history is no transition", _BACKUP),
-    Kind.HISTORY_END_DIFFERS: KindInfo(_ILLEGAL, "the order is not as its history ends", _BACKUP),
+    Kind.HISTORY_GAP: KindInfo(_ILLEGAL, "the order's history has a gap in its numbering", _BACKUP),
+    Kind.HISTORY_ILLEGAL_STEP: KindInfo(_ILLEGAL, "a step in the order's history is not a legal transition", _BACKUP),
+    Kind.HISTORY_END_DIFFERS: KindInfo(
+        _ILLEGAL, "the order's status is not the one that its history ends with", _BACKUP
+    ),
     Kind.COMPLETED_WITH_REFUND: KindInfo(_ILLEGAL, "a completed order has a refund", _BACKUP),
-    Kind.REFUND_STEPS_DIFFER: KindInfo(_ILLEGAL, "the order's refund is not as the steps of it end", _BACKUP),
+    Kind.REFUND_STEPS_DIFFER: KindInfo(
+        _ILLEGAL, "the order's refund differs from the last refund step in its history", _BACKUP
+    ),
     Kind.IDEMPOTENCY_KEY_WRONG: KindInfo(
         _TWICE,
-        "an Idempotency-Key answers with an order that does not exist, or with another one than it is of",
-        f"{_BACKUP}; a retry of that request is answered wrongly",
+        "an Idempotency-Key points to an order that does not exist, or to the wrong one",
+        f"{_BACKUP}; a retry of that request gets the wrong answer",
     ),
     Kind.IDEMPOTENCY_KEY_TWICE: KindInfo(_TWICE, "one order has several Idempotency-Keys", _BACKUP),
     Kind.STUCK_NOT_SHOWN: KindInfo(
-        _BLOCKED, "the order does not say where it is stuck, or says so and is not", _REPAIR, True
+        _BLOCKED, "the order is stuck and does not show it, or shows it and is not stuck", _REPAIR, True
     ),
-    Kind.REFUND_NOT_SHOWN: KindInfo(_BLOCKED, "the order does not say how its refund stands", _REPAIR, True),
-    Kind.PAYMENT_MISSING: KindInfo(_BALANCE, "an order without a payment", _REPAIR, True),
+    Kind.REFUND_NOT_SHOWN: KindInfo(_BLOCKED, "the order does not show the state of its refund", _REPAIR, True),
+    Kind.PAYMENT_MISSING: KindInfo(_BALANCE, "the order has no payment", _REPAIR, True),
     Kind.PAYMENT_ILLEGAL: KindInfo(
-        _ILLEGAL, "captured and refunded are out of bounds, or not what the payment's status says", _BACKUP
+        _ILLEGAL, "the amounts captured and refunded are out of bounds, or contradict the payment's status", _BACKUP
     ),
     Kind.PAYMENT_DIFFERS: KindInfo(
-        _BALANCE, "the payment is about another amount, currency or customer than the order", _BACKUP
+        _BALANCE, "the payment has a different amount, currency or customer than the order", _BACKUP
     ),
     Kind.DOUBLE_CHARGE: KindInfo(
-        _TWICE, "the bank has charged the order more than once", "Have the bank return all charges but one"
+        _TWICE, "the bank charged the order more than once", "Have the bank return all charges but one"
     ),
     Kind.DOUBLE_REFUND: KindInfo(
-        _TWICE, "the bank has refunded the order more than once", "Have the bank take back all refunds but one"
+        _TWICE, "the bank refunded the order more than once", "Have the bank take back all refunds but one"
     ),
     Kind.CHARGE_DIFFERS: KindInfo(
-        _TWICE, "the bank has charged another amount or currency than the order has", "Settle the rest with the bank"
+        _TWICE,
+        "the bank charged a different amount or currency than the order has",
+        "Settle the difference with the bank",
     ),
     Kind.REFUND_DIFFERS: KindInfo(
-        _TWICE, "the bank has refunded another amount or currency than the order has", "Settle the rest with the bank"
+        _TWICE,
+        "the bank refunded a different amount or currency than the order has",
+        "Settle the difference with the bank",
     ),
     Kind.REFUND_EXCEEDS_CHARGE: KindInfo(
-        _TWICE, "the bank has refunded more than it has charged", "Have the bank take back what is too much"
+        _TWICE, "the bank refunded more than it charged", "Have the bank take back the excess"
     ),
     Kind.CHARGE_NOT_AT_BANK: KindInfo(
-        _TWICE, "the payment says that it was captured, and the bank has no charge", f"{_BANK}, then collect by hand"
+        _TWICE, "the payment is booked as captured, but the bank has no charge", f"{_BANK}, then collect by hand"
     ),
     Kind.CHARGE_NOT_BOOKED: KindInfo(
-        _TWICE, "the bank has a charge of which the payment does not know", _REPAIR, True
+        _TWICE, "the bank has a charge that the payment does not know of", _REPAIR, True
     ),
     Kind.CHARGE_SETTLED_WRONG: KindInfo(
         _TWICE,
-        "an operator settled the charge otherwise than the bank has it",
+        "an operator settled the charge, and the bank's book says otherwise",
         "Pay back or collect by hand, then discard the dead letter: orderflow dlt list --order ORDER",
     ),
     Kind.CHARGE_OF_NO_ORDER: KindInfo(
-        _BALANCE, "the bank has charged for an order that no service knows", "Have the bank return the charge"
+        _BALANCE, "the bank charged for an order that no service knows", "Have the bank return the charge"
     ),
     Kind.REFUND_NOT_AT_BANK: KindInfo(
-        _TWICE, "the payment says that it was refunded, and the bank has no refund", f"{_BANK}, then pay back by hand"
+        _TWICE, "the payment is booked as refunded, but the bank has no refund", f"{_BANK}, then pay back by hand"
     ),
     Kind.REFUND_NOT_BOOKED: KindInfo(
-        _TWICE, "the bank has a refund of which the payment does not know", _REPAIR, True
+        _TWICE, "the bank has a refund that the payment does not know of", _REPAIR, True
     ),
     Kind.REFUND_MISSING: KindInfo(
         _BALANCE,
-        "the order failed for want of stock, its money was captured, and nothing is under way to return it",
+        "the order was paid but out of stock, and nothing is under way to return the money",
         _REPAIR,
         True,
     ),
     Kind.REFUND_OVERDUE: KindInfo(
-        _LOST, "the order's refund is still due, although the payment is done with it", _REPAIR, True
+        _LOST, "the order still shows its refund as due, although the payment has settled it", _REPAIR, True
     ),
     Kind.COMPLETED_UNPAID: KindInfo(
-        _BALANCE, "a completed order is not paid", f"{_BANK}; collect the money, or have the goods returned"
+        _BALANCE, "a completed order was not paid", f"{_BANK}; collect the money, or have the goods returned"
     ),
     Kind.FAILED_KEEPS_MONEY: KindInfo(
-        _BALANCE, "a failed order keeps money, and shows no refund as due", f"{_BANK}, then pay back by hand"
+        _BALANCE, "the money of a failed order was kept, and no refund is due", f"{_BANK}, then pay back by hand"
     ),
-    Kind.SERVICES_DISAGREE: KindInfo(_BALANCE, "the services disagree on what became of the order", _REPAIR, True),
+    Kind.SERVICES_DISAGREE: KindInfo(_BALANCE, "the services disagree about the outcome of the order", _REPAIR, True),
     Kind.INTENT_MISSING: KindInfo(
-        _LOST, "the payment waits for the bank, and nobody is going to ask it", _REPAIR, True
+        _LOST, "the payment waits for the bank, but nothing will ask the bank", _REPAIR, True
     ),
     Kind.INTENT_UNCALLED_FOR: KindInfo(
         _TWICE,
-        "the bank is going to be asked for what the payment does not call for",
-        "Stop the payment service and look at the row of `intents`: the bank acts on it",
+        "the bank is about to be asked for something that the payment does not call for",
+        "Stop the payment service and look at the row in `intents`: the bank would act on it",
     ),
     Kind.INTENT_OPEN: KindInfo(
         _LOST,
-        "the bank has not been heard of for long",
+        "the bank has not answered for a long time",
         "orderflow payment show ORDER, and if the bank never answers: orderflow payment settle ORDER",
     ),
     Kind.STOCK_NEGATIVE: KindInfo(
@@ -329,91 +337,97 @@ CATALOGUE: Mapping[Kind, KindInfo] = {
     ),
     Kind.STOCK_UNBALANCED: KindInfo(
         _BALANCE,
-        "on hand + reserved is not what was put in",
+        "on hand + reserved differs from what was put in",
         "Count the shelf, then set it: PUT /stock/SKU at the inventory service",
     ),
-    Kind.STOCK_NOT_AS_MOVED: KindInfo(_BALANCE, "what is reserved is not what the movements add up to", _BACKUP),
-    Kind.STOCK_NOT_AS_HELD: KindInfo(_BALANCE, "what is reserved is not what the orders' reservations hold", _BACKUP),
-    Kind.STOCK_STEPS_MISSING: KindInfo(_ILLEGAL, "the movements of a SKU are not densely numbered", _BACKUP),
-    Kind.RESERVATION_TWICE: KindInfo(_TWICE, "the order has more than one reservation", _BACKUP),
-    Kind.RESERVATION_NOT_MOVED: KindInfo(
-        _TWICE, "what was moved in the stock is not what the order's reservation says", _BACKUP
+    Kind.STOCK_NOT_AS_MOVED: KindInfo(
+        _BALANCE, "the reserved quantity differs from the sum of the movements", _BACKUP
     ),
-    Kind.RESERVATION_TO_RELEASE: KindInfo(_BALANCE, "a failed order holds stock", _REPAIR, True),
+    Kind.STOCK_NOT_AS_HELD: KindInfo(
+        _BALANCE, "the reserved quantity differs from the sum of the orders' reservations", _BACKUP
+    ),
+    Kind.STOCK_STEPS_MISSING: KindInfo(_ILLEGAL, "the movements of a SKU have a gap in their numbering", _BACKUP),
+    Kind.RESERVATION_TWICE: KindInfo(_TWICE, "the order has more than one reservation", _BACKUP),
+    Kind.RESERVATION_NOT_MOVED: KindInfo(_TWICE, "the order's stock movements differ from its reservation", _BACKUP),
+    Kind.RESERVATION_TO_RELEASE: KindInfo(_BALANCE, "a failed order still holds stock", _REPAIR, True),
     Kind.COMPLETED_WITHOUT_STOCK: KindInfo(
-        _BALANCE, "a completed order does not hold exactly what was ordered", "Send or fetch back what is missing"
+        _BALANCE,
+        "a completed order does not hold exactly what was ordered",
+        "Send what is missing, or fetch back what is too much",
     ),
     Kind.NOTIFICATION_MISSING: KindInfo(
-        _BALANCE, "the customer was not told what became of the order", _REPAIR, True
+        _BALANCE, "the customer was not told the outcome of the order", _REPAIR, True
     ),
     Kind.NOTIFICATION_TWICE: KindInfo(
-        _TWICE, "the customer was told of one outcome more than once", "Tell the customer, if it matters"
+        _TWICE, "the customer was told the same outcome more than once", "Tell the customer, if it matters"
     ),
     Kind.NOTIFICATION_WRONG: KindInfo(
-        _BALANCE, "the customer was told what did not happen", "Tell the customer how it is"
+        _BALANCE, "the customer was told something that did not happen", "Tell the customer what is true"
     ),
     Kind.EFFECT_WITHOUT_INBOX_ROW: KindInfo(
         _TWICE,
-        "an event has had its effect, and the inbox does not know it: if it comes again, it is handled again",
+        "an event took effect, but the inbox does not know it: if it comes again, it is handled again",
         _BACKUP,
     ),
     Kind.INBOX_ROW_WITHOUT_EFFECT: KindInfo(
-        _LOST, "the inbox says that an event was handled, and its effect is not there", _REPAIR, True
+        _LOST, "the inbox says that an event was handled, but its effect is missing", _REPAIR, True
     ),
     Kind.PARKED_WITHOUT_INBOX_ROW: KindInfo(
-        _TWICE, "an event waits, and the inbox does not say so: if it comes again, it passes by", _BACKUP
+        _TWICE, "an event is parked, but the inbox does not say so: if it comes again, it is taken for new", _BACKUP
     ),
     Kind.PARKED_EVENT_MISSING: KindInfo(
-        _LOST, "the inbox says that an event waits, and it is not there: it is never tried again", _REPAIR, True
+        _LOST, "the inbox says that an event is parked, but it is gone, so it will never be retried", _REPAIR, True
     ),
     Kind.HELD_BEHIND_NOTHING: KindInfo(
         _BLOCKED,
-        "events are held behind an event that failed, and there is none: they wait for ever",
+        "events are held behind a failed event that does not exist, so they wait for ever",
         "orderflow dlt list --state all --order ORDER, then: orderflow dlt discard EVENT, and publish it again",
     ),
     Kind.SEVERAL_HEADS: KindInfo(
         _BLOCKED,
-        "several events of one order are tried again at one consumer, and the later ones overtake the first",
+        "several events of one order are retried at one consumer, so later ones overtake the first",
         "orderflow dlt list --state all --order ORDER, then: orderflow dlt rehearse EVENT",
     ),
     Kind.EVENT_NEVER_SENT: KindInfo(
-        _LOST, "a decision is stored, and its event is neither in the outbox nor on the topic", _REPAIR, True
+        _LOST, "a decision is stored, but its event is neither in the outbox nor on the topic", _REPAIR, True
     ),
     Kind.EVENT_UNSENT: KindInfo(
-        _LOST, "events have waited in the outbox for long", "orderflow outbox status, and: orderflow health"
+        _LOST, "events have been in the outbox for a long time", "orderflow outbox status, and: orderflow health"
     ),
-    Kind.SEQUENCE_GAP: KindInfo(_LOST, "events are missing in the numbering of an order's events", _REPAIR, True),
-    Kind.SEQUENCE_TWICE: KindInfo(_TWICE, "two events of an order have one number", _BACKUP),
+    Kind.SEQUENCE_GAP: KindInfo(_LOST, "the numbering of an order's events has a gap", _REPAIR, True),
+    Kind.SEQUENCE_TWICE: KindInfo(_TWICE, "two events of an order have the same number", _BACKUP),
     Kind.WORK_LEFT: KindInfo(
-        _LOST, "something is under way at a service, although all is at rest", "orderflow health, and: orderflow lag"
+        _LOST,
+        "a service still has work under way, although everything is at rest",
+        "orderflow health, and: orderflow lag",
     ),
     Kind.RECORD_MISSING: KindInfo(
-        _LOST, "the outbox says that an event was sent, and the topic does not have it", _REPUBLISH, True
+        _LOST, "the outbox says that an event was sent, but the topic does not have it", _REPUBLISH, True
     ),
     Kind.RECORD_FORGED: KindInfo(
         _ILLEGAL,
-        "a record on the topic is in no service's outbox",
-        "Find out who can write to the topic; what it has caused shows in the order: orderflow order show ORDER",
+        "a record on the topic comes from no service's outbox",
+        "Find out who can write to the topic; see what it caused: orderflow order show ORDER",
     ),
     Kind.RECORD_ALTERED: KindInfo(
         _TWICE,
-        "a record on the topic differs from the event of the same id",
-        "Find out who can write to the topic; consumers acted on the one that came first",
+        "a record on the topic differs from the event with the same id",
+        "Find out who can write to the topic; consumers acted on the record that came first",
     ),
-    Kind.RECORDS_OUT_OF_ORDER: KindInfo(
-        _BLOCKED, "events of one order stand on the topic in another order than they were made in", _SHOW
-    ),
+    Kind.RECORDS_OUT_OF_ORDER: KindInfo(_BLOCKED, "events of one order are on the topic in the wrong order", _SHOW),
     Kind.DEAD_LETTER_MISSING: KindInfo(
         _BLOCKED,
-        "an event was given up, and its dead letter is not on the topic",
+        "an event was given up, but its dead letter is not on the topic",
         "orderflow dlt list --order ORDER: the service has the event",
     ),
     Kind.DEAD_LETTER_UNKNOWN: KindInfo(
-        _BLOCKED, "a dead letter of an event that no service has given up", "Find out who can write to the topic"
+        _BLOCKED,
+        "the topic has a dead letter for an event that no service gave up",
+        "Find out who can write to the topic",
     ),
     Kind.OFFSET_OUT_OF_RANGE: KindInfo(
         _LOST,
-        "a consumer stands behind the end of its topic, or before its beginning",
-        "orderflow expired list; the topic was made anew, or records expired: orderflow outbox republish",
+        "a consumer's offset is past the end of its topic, or before its beginning",
+        "orderflow expired list; if the topic was recreated or records expired: orderflow outbox republish",
     ),
 }

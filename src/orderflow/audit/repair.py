@@ -64,13 +64,13 @@ class RepairStep:
         what = ", ".join(self.events)
         match self.act:
             case RepairAction.TAKE_AGAIN:
-                return f"takes {what} again: its inbox knows it, and the effect is not there"
+                return f"takes {what} again: its inbox knows it, but the effect is missing"
             case RepairAction.SAY_AGAIN:
                 return f"says {what} again, as the same event: it never arrived"
             case RepairAction.ASK_AGAIN:
                 return f"asks the bank again, under the same key: {what}"
             case RepairAction.RELEASE:
-                return "gives back what is reserved: the order failed"
+                return "releases what is reserved: the order failed"
             case RepairAction.SHOW:
                 return "says again whether anything of the order waits there"
 
@@ -114,7 +114,7 @@ def for_persons(findings: Iterable[Finding]) -> Iterator[Person]:
     repairable = orders_of(findings)
     for finding in findings:
         if finding.subject not in repairable:
-            yield Person(finding, "no event heals it", CATALOGUE[finding.kind].remedy)
+            yield Person(finding, "no event can repair it", CATALOGUE[finding.kind].remedy)
 
 
 def plan(
@@ -138,7 +138,7 @@ def plan(
             if name not in said or each.regard is Regard.KNOWN:
                 continue
             if name in disputed:
-                obstacles.append(f"{name}, which {owners[name]} says, contradicts how the order stands")
+                obstacles.append(f"{name}, which {owners[name]} says, contradicts the state of the order")
             elif each.regard is Regard.LOST:
                 steps.append(RepairStep(order_id, service, RepairAction.TAKE_AGAIN, (name,), (said[name],)))
             elif each.regard is Regard.MISSING:
@@ -169,7 +169,7 @@ def _others(
 
 
 def _sorted_out(findings: Sequence[Finding], steps: Sequence[RepairStep], obstacles: Sequence[str]) -> RepairPlan:
-    why = "; ".join(dict.fromkeys(obstacles)) or "the services say nothing that would heal it"
+    why = "; ".join(dict.fromkeys(obstacles)) or "nothing that the services say would repair it"
     found = RepairPlan(steps=list(steps))
     for finding in findings:
         info = CATALOGUE[finding.kind]
@@ -178,7 +178,7 @@ def _sorted_out(findings: Sequence[Finding], steps: Sequence[RepairStep], obstac
         elif info.repair:
             found.persons.append(Person(finding, why, BY_HAND))
         else:
-            found.persons.append(Person(finding, "no event heals it", info.remedy))
+            found.persons.append(Person(finding, "no event can repair it", info.remedy))
     return found
 
 

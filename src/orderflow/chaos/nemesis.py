@@ -157,7 +157,7 @@ class Nemesis:
             for victim in victims:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     victim.resume()
-        entry.note = f"{len(victims)} stood still"
+        entry.note = f"{len(victims)} frozen"
 
     async def _network(self, fault: Planned, entry: InjectedFault) -> None:
         links = self.system.links_of(fault.target)

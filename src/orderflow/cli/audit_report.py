@@ -112,7 +112,7 @@ def _counts(report: Report) -> Iterator[RenderableType]:
         )
     if report.refunded_by_word:
         orders = counted(report.refunded_by_word, "order")
-        yield f"{orders} refunded by an operator's word: the bank's book has no refund."
+        yield f"{orders} refunded according to an operator: the bank's book has no refund."
 
 
 def _kind(group: FindingGroup) -> dict[str, Any]:

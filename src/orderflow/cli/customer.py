@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from orderflow.cli.dlt.acting import act
+from orderflow.cli.acting import act
 from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.dlt.acting import act
+from orderflow.cli.acting import act
 from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableError
 from orderflow.cli.fault import require_game_day
 from orderflow.cli.http import ServiceClient

@@ -234,7 +234,7 @@ def _parts(found: Explanation) -> Iterator[RenderableType]:
         yield table(("time", "after", "service", "what"), lines, right=("after",), drop=("time",))
     yield ""
     if not found.expected and not found.causes:
-        yield text("Nothing more is expected of it.", "green")
+        yield text("Nothing more is expected.", "green")
         return
     if found.expected:
         usual = "no usual time is known yet"

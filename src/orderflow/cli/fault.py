@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from orderflow.cli.dlt.acting import OPERATOR
+from orderflow.cli.acting import OPERATOR
 from orderflow.cli.errors import NotFoundError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
@@ -107,7 +107,7 @@ def add(session: Session, service: str, event: str, matched: Match, error: str, 
 
     FIELD is a name anywhere in the payload, such as sku or order_id. permanent: the event fails at every try, so it
     is parked and given up. infrastructure: it fails as if the database were down, so the consumer waits and no
-    attempt is used up. hang: the consumer stands still.
+    attempt is used up. hang: the consumer stalls.
 
     \b
     orderflow fault add payment --event OrderPlaced --match sku=SKU-MILK-JUG --error permanent
@@ -184,7 +184,7 @@ def _act(client: ServiceClient, method: str, path: str, body: object = None) -> 
 
 
 def require_game_day(client: ServiceClient) -> None:
-    """Raises RefusedError."""
+    """Raises RequestRefusedError."""
     try:
         client.get("/ops/faults")
     except NotFoundError as error:
@@ -192,7 +192,7 @@ def require_game_day(client: ServiceClient) -> None:
 
 
 def _found(answers: Answers) -> list[dict[str, Any]]:
-    """The faults in the answers, each with its service. Raises RefusedError: nobody is on a game day."""
+    """The faults in the answers, each with its service. Raises RequestRefusedError: nobody is on a game day."""
     told = {name: answer for name, answer in answers.found.items() if answer is not None}
     if not told:
         raise RequestRefusedError(NO_GAME_DAY)

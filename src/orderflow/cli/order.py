@@ -125,7 +125,7 @@ def stuck(order: Mapping[str, Any]) -> Iterator[RenderableType]:
     """Where the order waits, because of what, and who has to do something."""
     for consumer, obstacle in (order.get("stuck") or {}).items():
         dead = obstacle["state"] == "dead"
-        what = "was given up" if dead else "failed and will be tried again"
+        what = "was given up" if dead else "failed and will be retried"
         tries = f" after {obstacle['attempts']} attempts" if obstacle.get("attempts") else ""
         yield ""
         yield text(f"Stuck at {consumer}: {obstacle['event_type']} {what}{tries}", "bold red" if dead else "yellow")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.dlt.acting import act
+from orderflow.cli.acting import act
 from orderflow.cli.errors import NotFoundError, RequestRefusedError
 from orderflow.cli.output import text
 from orderflow.cli.session import Answers, Session, ask, session_options

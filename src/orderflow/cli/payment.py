@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.dlt.acting import act
+from orderflow.cli.acting import act
 from orderflow.cli.errors import RequestRefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import joined, text
@@ -83,7 +83,7 @@ def _parts_of_list(payments: Sequence[dict[str, Any]]) -> Iterator[RenderableTyp
 @click.argument("order_id", type=order_id, metavar="ORDER_ID")
 @session_options
 def show(session: Session, order_id: str) -> None:
-    """Show the payment of an order: status, what was captured and given back, the bank's references.
+    """Show the payment of an order: status, what was captured and refunded, the bank's references.
 
     \b
     orderflow payment show 01981c5e-7a40-7000-8000-0123456789ab
@@ -139,7 +139,7 @@ def _settled(order_id: str, settled: Mapping[str, Any]) -> Text:
     done = "Settled" if settled["changed"] else "Settled that way before"
     captured = amount(settled["captured"], settled["currency"])
     back = amount(settled["refunded"], settled["currency"])
-    stands = f"{settled['status']}, captured {captured}, given back {back}"
+    stands = f"{settled['status']}, captured {captured}, refunded {back}"
     return text(f"{done}: the payment of order {order_id} is {stands}.")
 
 
@@ -172,7 +172,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     yield joined(text("Payment of order "), text(found["order_id"], "bold"), text(f"  {found['status']}"))
     yield text(f"{amount(found['amount'], currency)} by {found['payment_method']}, customer {found['customer_id']}")
     yield text(
-        f"captured {amount(found['captured'], currency)}, given back {amount(found['refunded'], currency)}, "
+        f"captured {amount(found['captured'], currency)}, refunded {amount(found['refunded'], currency)}, "
         f"since {moment(found['changed_at'])}"
     )
     for name, meaning in SAID:

@@ -13,7 +13,7 @@ import msgspec
 
 from orderflow.audit.findings import CATALOGUE, Finding, Report
 from orderflow.audit.repair import Person, RepairAction, RepairPlan, RepairStep, for_persons, orders_of, plan
-from orderflow.cli.dlt.acting import act
+from orderflow.cli.acting import act
 from orderflow.cli.errors import CliError, RequestRefusedError, counted
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
@@ -125,7 +125,7 @@ def _planned(clients: Clients, findings: Sequence[Finding]) -> RepairPlan:
 
 
 def _agreed(session: Session, found: RepairPlan, asked: RepairRequest) -> str:
-    """Why it is done. Raises RefusedError, click.Abort."""
+    """Why it is done. Raises RequestRefusedError, click.Abort."""
     if asked.yes and asked.reason.strip():
         return asked.reason
     if session.out.as_json or not sys.stdin.isatty():

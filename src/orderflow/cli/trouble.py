@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.dlt.acting import act
+from orderflow.cli.acting import act
 from orderflow.cli.errors import CliError, ExitCode, NotFoundError, UnreachableError, counted
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import WAITS, joined, text, total, words

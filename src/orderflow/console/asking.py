@@ -34,10 +34,10 @@ TIMEOUT_S = 5.0
 ACT_TIMEOUT_S = 30.0
 REHEARSE_TIMEOUT_S = 120.0
 PROPOSED = (
-    "It takes two approvers here. It is proposed, and done when another one asks for the same. See what waits with: "
-    "orderflow ops proposals"
+    "This takes two approvers, so it is only proposed. It is done when another approver requests the same. "
+    "See it with: orderflow ops proposals"
 )
-UNREADABLE = "The {name} service answered in a form that this release cannot read. Run both from one release"
+UNREADABLE = "The {name} service gave an answer that this release cannot read. Run both from the same release"
 
 
 class AskError(Exception):
@@ -159,7 +159,7 @@ class Services:
         """
         who = ACTS_AS.get()
         if who is None:
-            raise AskError("To act, show who you are first.", 401)
+            raise AskError("Sign in to do this.", 401)
         url = self.operators_url(name) + path
         headers = _shown(who.bearer)
         if who.bearer == self.own_token():
@@ -175,7 +175,7 @@ class Services:
 
     async def who(self, bearer: str) -> SignedIn:
         """Whose token this is, by the first service that tells. Raises AskError: none knows it, or none answers."""
-        failed = AskError("No service is known that could tell whose token this is")
+        failed = AskError("No service is configured that could check this token")
         for name in self.names:
             try:
                 url = f"{self.operators_url(name)}/ops/caller"
@@ -239,8 +239,8 @@ class Services:
             ) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError):
             raise AskError(
-                f"The {name} service does not answer. If `orderflow up` runs, it comes back by itself; "
-                "else start it with: orderflow up"
+                f"The {name} service does not answer. If `orderflow up` is running, it restarts the service; "
+                "otherwise start it with: orderflow up"
             ) from None
         if reply.is_success or reply.status_code in good:
             return reply
@@ -266,7 +266,7 @@ class Services:
             if settings.tls_client_certificate_file is not None:
                 context.load_cert_chain(settings.tls_client_certificate_file, settings.tls_client_key_file)
         except OSError as error:
-            raise AskError(f"No TLS: {error}. Look at ORDERFLOW_TLS_CA_FILE and what belongs to it") from error
+            raise AskError(f"No TLS: {error}. Check ORDERFLOW_TLS_CA_FILE and the other TLS settings") from error
 
 
 def decoded(kind: type[T], name: str, answer: object) -> T:

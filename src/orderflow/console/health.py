@@ -24,7 +24,7 @@ from orderflow.local.state import RunState
 LIVE_EVERY_S = 2.0
 ACTIONS = 20
 FINDINGS_SHOWN = 50
-AUDIT_AWAY = "The page has no way into databases of your own server. Run it in a terminal: orderflow audit"
+AUDIT_AWAY = "The page cannot open the databases of your own server. Run this in a terminal: orderflow audit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,15 +38,15 @@ from orderflow.registry import service_names, service_of
 from orderflow.services.order.storage import OrderDetails
 
 SETTLED_BY_HAND_AFTER = timedelta(seconds=10)
-CHARGE = (("charged", "The money was taken"), ("not-charged", "It was not, and never will be"))
+CHARGE = (("charged", "The money was taken"), ("not-charged", "It was not taken, and never will be"))
 REFUND = (("refunded", "The customer has the money back"), ("not-charged", "It was never taken"))
 SETTLEMENTS: Mapping[str, Sequence[tuple[str, str]]] = {
     "CHARGING": CHARGE,
     "UNKNOWN": CHARGE,
     "REFUND_DUE": REFUND,
-    "REFUND_REFUSED": (*REFUND, ("ask-again", "The bank will give it back now: ask it again")),
+    "REFUND_REFUSED": (*REFUND, ("ask-again", "Ask the bank again: it will refund now")),
 }
-CHANGED = "The payment is {now} by now; it was {seen} when you were asked. Look at it again."
+CHANGED = "The payment is {now} now; it was {seen} when you opened the form. Check it again."
 NOT_KEPT = {"cache-control": "no-store"}
 WATCH_EVERY_S = 1.0
 SETTLED_S = 5.0

@@ -22,9 +22,9 @@ from orderflow.console.sampling import Sampler
 from orderflow.console.sessions import ACTS_AS, SIGN_IN, own_path
 
 UNAUTHORIZED = 401
-EXPIRED = "The console was started anew since this page was loaded. Reload the page and try again."
-DEFECT = "The page met a defect ({name}). Its log, logs/console.stderr.log in the home, says where."
-NO_PAGE = "There is no such page. The menu leads to all that there is."
+EXPIRED = "The console has restarted since this page was loaded. Reload the page and try again."
+DEFECT = "The page hit a bug ({name}). Its log, logs/console.stderr.log in the home, says where."
+NO_PAGE = "There is no such page. The menu leads to every page."
 HTMX = json.dumps(
     {
         "allowEval": False,

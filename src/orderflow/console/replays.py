@@ -94,7 +94,7 @@ def _wanted(said: Mapping[str, str]) -> dict[str, Any]:
     if position.isascii() and position.isdigit():
         return {"events": [int(position)]}
     if not fingerprint:
-        refuse("Say which dead letters are meant: one, or a group.")
+        refuse("Choose dead letters first: one, or a group.")
     return {"fingerprint": fingerprint}
 
 

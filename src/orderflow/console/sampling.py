@@ -6,14 +6,14 @@ With nobody there nothing is asked. All tabs share one reading.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from orderflow.console.asking import AskError, Services
-from orderflow.console.exposition import Exposition
 from orderflow.http.operators.queues import Lag
 from orderflow.services.order.storage import OrderStates
 
@@ -27,6 +27,42 @@ SLOW_EVERY = 5
 """What changes slowly is asked for in every fifth reading."""
 
 Counter = tuple[str, ...]
+Labels = Mapping[str, str]
+
+_LINE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
+_LABEL = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"')
+_ESCAPED = {r"\\": "\\", r"\"": '"', r"\n": "\n"}
+
+
+class Exposition:
+    """What a process shows at `/metrics` (Prometheus text format 0.0.4): samples by the name of their metric.
+
+    `_bucket` samples are left out: nobody here reads them.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        self._samples: dict[str, list[tuple[Labels, float]]] = defaultdict(list)
+        for line in text.splitlines():
+            if line.startswith("orderflow_") and (match := _LINE.fullmatch(line)) and "_bucket" not in match["name"]:
+                self._samples[match["name"]].append((_labels(match["labels"] or ""), float(match["value"])))
+
+    def of(self, name: str) -> Iterator[tuple[Labels, float]]:
+        """Every sample of the metric `orderflow_<name>`."""
+        yield from self._samples.get(f"orderflow_{name}", ())
+
+    def total(self, name: str, **wanted: str) -> float:
+        """The sum of the samples that have these labels."""
+        return sum(
+            value
+            for labels, value in self.of(name)
+            if all(labels.get(label) == text for label, text in wanted.items())
+        )
+
+
+def _labels(text: str) -> Labels:
+    return {
+        name: re.sub(r'\\[\\"n]', lambda match: _ESCAPED[match[0]], value) for name, value in _LABEL.findall(text)
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +255,7 @@ def _counted(service: str, address: str, exposition: Exposition) -> Iterator[tup
         yield ("relay age", part, service, address), exposition.total(f"outbox_relay_age_seconds_{part}")
 
 
-def _kind(labels: Mapping[str, str]) -> str:
+def _kind(labels: Labels) -> str:
     return labels.get("event_type", "").removeprefix("orderflow.").partition(".")[0]
 
 

@@ -12,7 +12,7 @@ from orderflow.console.pages import Pages, go_on, refuse
 from orderflow.console.sessions import SIGN_IN, Links, Sessions, SignedIn, own_path
 
 WORN = "This link was used before, or is older than ten minutes. Ask for a new one: orderflow console --sign-in"
-NOTHING_SHOWN = "Show a token. One is made by: orderflow token create"
+NOTHING_SHOWN = "Enter a token. Create one with: orderflow token create"
 
 
 class SignInArea:

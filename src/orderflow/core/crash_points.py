@@ -29,68 +29,68 @@ class Point(StrEnum):
         return point
 
     # --- the one way in: a batch's unit of work
-    TX_OPENING = "tx.opening", "A batch is in hand; the database was not asked."
+    TX_OPENING = "tx.opening", "A batch has been received; the database was not asked."
     TX_OPENED = "tx.opened", "Keys and rows are locked and read, with no transaction open; nothing is decided."
     TX_DECIDED = "tx.decided", "Everything is decided; nothing was sent, and the locks are held."
-    TX_SENT = "tx.sent", "All that is to be written was sent in one call; whether it is committed nobody has heard."
-    TX_COMMITTED = "tx.committed", "The commit has succeeded; nobody in the process has heard of it."
-    BATCH_TOLD = "batch.told", "Relay and runner know of the commit; who brought the batch does not."
+    TX_SENT = "tx.sent", "All writes were sent in one call; whether they are committed is not known yet."
+    TX_COMMITTED = "tx.committed", "The commit has succeeded; the process does not know it yet."
+    BATCH_TOLD = "batch.told", "The relay and the runner know of the commit; whoever submitted the batch does not."
     COMMAND_ANSWERING = "command.answering", "A command is committed; its HTTP answer was not sent."
 
     # --- consuming
     CONSUMER_JOINED = "consumer.joined", "The consumer joins its group; no record was read."
     CONSUMER_POLLED = "consumer.polled", "Records were taken from the log; nothing was done with them."
-    CONSUMER_PROCESSED = (
-        "consumer.processed",
-        "A batch is committed in the database; its offsets are not committed.",
-    )
+    CONSUMER_PROCESSED = "consumer.processed", "A batch of records is committed; no offset is."
     OFFSETS_NOTED = "offsets.noted", "Offsets are noted in memory; the log may not have them."
-    OFFSETS_WRITING = "offsets.writing", "Noted offsets are about to be written to the log."
-    OFFSETS_WRITTEN = "offsets.written", "The log has the offsets; the process has just heard it."
-    PARTITIONS_REVOKED = "partitions.revoked", "The group takes partitions away; the batch in hand has not ended."
+    OFFSETS_WRITING = "offsets.writing", "Noted offsets are about to be committed to the log."
+    OFFSETS_WRITTEN = "offsets.written", "The log has the committed offsets; the process has just learned it."
+    PARTITIONS_REVOKED = "partitions.revoked", "The group takes partitions away; the current batch has not ended."
 
     # --- publishing
     RELAY_CLAIMED = "relay.claimed", "Slots of the outbox are owned; no row was read."
     RELAY_READ = "relay.read", "Unsent rows were read; nothing was appended."
     APPEND_QUEUED = "append.queued", "Records are with the log's client, which may have sent some."
-    APPEND_REPORTED = "append.reported", "The first record of an append is acknowledged, and no other yet."
+    APPEND_REPORTED = "append.reported", "The first record of an append is acknowledged, the others are not yet."
     RELAY_ACKNOWLEDGED = "relay.acknowledged", "The log has acknowledged all rows; none is marked as sent."
     RELAY_MARKED = "relay.marked", "Rows are marked as sent; nothing else has noticed."
 
     # --- asking the outside world
-    INTENT_CLAIMED = "intent.claimed", "Intents that were due are leased from the database; none is asked."
-    INTENT_ASKING = "intent.asking", "An intent's turn has come; the outside world was not asked."
-    INTENT_BOOKED = "intent.booked", "The outside world has done it; its answer was not read."
+    INTENT_CLAIMED = "intent.claimed", "Due intents are leased from the database; none has been asked."
+    INTENT_ASKING = "intent.asking", "It is an intent's turn; the outside world was not asked."
+    INTENT_BOOKED = "intent.booked", "The outside world has acted; its answer was not read."
     INTENT_ANSWERED = "intent.answered", "The answer is known; it is not stored."
     INTENT_CLOSED = "intent.closed", "The answer is committed and the intent closed; its runner does not know."
 
     # --- what fails
-    EVENT_PARKED = "event.parked", "An event that failed is parked, or its next try noted; COMMIT was not sent."
+    EVENT_PARKED = "event.parked", "A failed event is parked, or its next try is noted; COMMIT was not sent."
     EVENT_DEAD = "event.dead", "An event is given up and its dead letter written; COMMIT was not sent."
-    RETRY_DECIDED = "retry.decided", "Parked events were tried again; COMMIT was not sent."
-    RETRY_COMMITTED = "retry.committed", "A retry is committed; nobody has heard of it."
+    RETRY_DECIDED = "retry.decided", "Parked events were retried; COMMIT was not sent."
+    RETRY_COMMITTED = "retry.committed", "A retry is committed; the process does not know it yet."
     PARKED_RELEASED = "parked.released", "Parked events are handled and removed; COMMIT was not sent."
 
     # --- recovery
-    REPLAY_BEGUN = "replay.begun", "A replay is stored; who asked for it was not answered."
+    REPLAY_BEGUN = "replay.begun", "A replay is stored; its operator has not been answered."
     REPLAY_SENT = "replay.sent", "Dead events were given back to their consumer; the replay's step was not noted."
-    REPLAY_STEPPED = "replay.stepped", "A step of a replay is noted, so that the next may be larger; others wait."
-    REPLAY_ENDING = "replay.ending", "Every event of a replay has its outcome; its end was not noted."
+    REPLAY_STEPPED = "replay.stepped", "A step of a replay is noted, so the next may be larger; others wait."
+    REPLAY_ENDING = "replay.ending", "Every event of a replay has its outcome; the end of the replay was not noted."
 
     # --- starting and stopping
-    START_OPENED = "start.opened", "The database was found to fit; the log was not asked."
-    START_CLAIMED = "start.claimed", "Topics and groups are claimed for the installation; topics may not be made."
-    START_TOPICS = "start.topics", "Topics are there; nothing runs yet."
-    START_RUNNING = "start.running", "Everything runs; nobody was told that the service is ready."
-    START_READY = "start.ready", "The service has said that it is ready."
-    DRAIN_BEGUN = "drain.begun", "A clean stop has begun: no command is taken any more."
-    DRAIN_CONSUMED = "drain.consumed", "The groups are left; commands and intents may be under way."
+    START_OPENED = "start.opened", "The database was checked; the log was not asked."
+    START_CLAIMED = (
+        "start.claimed",
+        "Topics and groups are claimed for the installation; topics may not have been created.",
+    )
+    START_TOPICS = "start.topics", "The topics exist; nothing runs yet."
+    START_RUNNING = "start.running", "Everything runs; the service has not reported that it is ready."
+    START_READY = "start.ready", "The service has reported that it is ready."
+    DRAIN_BEGUN = "drain.begun", "A clean stop has begun: no more commands are accepted."
+    DRAIN_CONSUMED = "drain.consumed", "The consumers have left their groups; commands and intents may be under way."
     DRAIN_ANSWERED = "drain.answered", "Commands and intents are finished; the outbox may have unsent rows."
     DRAIN_PUBLISHED = "drain.published", "The outbox is published; nothing is closed."
     DRAIN_CLOSED = "drain.closed", "The slots are given up; connections are open."
 
     # --- upkeep
-    OUTBOX_ROTATED = "outbox.rotated", "The outbox may have turned to its next segment; old ones are not emptied."
+    OUTBOX_ROTATED = "outbox.rotated", "The outbox may have moved to its next segment; old ones are not emptied."
     MIGRATION_APPLIED = "migration.applied", "A migration is committed; others are pending."
 
 

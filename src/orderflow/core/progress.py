@@ -258,7 +258,7 @@ class ProgressWatch:
         if self._unmarked and held_s >= STALLED_S:
             alarms["unmarked relay"] = (
                 f"{_counted(self._unmarked, 'published event')} cannot be marked as sent, for {held_s:.0f} s: "
-                "another session of the database holds the rows in outbox_pending; end it"
+                "another database session holds the rows in outbox_pending; end that session"
             )
         for consumer, lost in _by_consumer(self._told.expired).items():
             alarms[f"expired {consumer}"] = _expired_sentence(consumer, lost)
@@ -384,7 +384,7 @@ class ProgressWatch:
             self._anew(stall.component)
         elif help_due is Help.END:
             self._over = True
-            why = f"{stall.component}: {sentence(stall)}, although it was begun anew"
+            why = f"{stall.component}: {sentence(stall)}, although it was restarted"
             self._signals.emit(Hopeless(self._service, stall.component, why))
             self._end(why)
 
@@ -424,7 +424,7 @@ async def _unless_away(ask: Callable[P, Awaitable[T]], *arguments: P.args, **nam
 _WAITS = {
     "consumer": ("record waits", "records wait", "handled"),
     "relay": ("event waits to be published", "events wait to be published", "published"),
-    "retry": ("parked event is due to be tried again", "parked events are due to be tried again", "tried"),
+    "retry": ("parked event is due for retry", "parked events are due for retry", "retried"),
     "intents": ("question to the outside world is due", "questions to the outside world are due", "asked"),
 }
 PLACES_SHOWN = 6
@@ -432,7 +432,7 @@ PLACES_SHOWN = 6
 
 def sentence(stall: Stall) -> str:
     """What does not move for no known reason, in words."""
-    return f"stands still: {amount(stall)}"
+    return f"stalled: {amount(stall)}"
 
 
 def amount(stall: Stall) -> str:
@@ -457,12 +457,12 @@ def _unending_sentence(each: Unending) -> str:
     minutes = each.age_ms / 60_000
     if each.kind is WorkKind.RETRY:
         return (
-            f"{_counted(each.count, 'parked event')} tried again and again, the oldest (of key {each.key!r}) for "
+            f"{_counted(each.count, 'parked event')} retried again and again, the oldest (key {each.key!r}) for "
             f"{minutes:.0f} min; see them with: orderflow lag"
         )
     return (
         f"{_counted(each.count, 'question')} to the outside world without a final answer, the oldest ({each.key!r}) "
-        f"for {minutes:.0f} min; ask there in another way, and settle it by hand"
+        f"for {minutes:.0f} min; find out the answer some other way, and settle it by hand"
     )
 
 
@@ -479,7 +479,7 @@ def _expired_sentence(consumer: str, lost: Sequence[Expired]) -> str:
     topics = " ".join(f"--topic {topic}" for topic in dict.fromkeys(each.topic for each in lost))
     count = _counted(sum(each.count for each in lost), "record")
     return (
-        f"{count} expired before {consumer} had read them ({shown}{more}); "
-        f"bring back what the outbox still has with: orderflow outbox republish {topics}; then: "
+        f"{count} expired before {consumer} read them ({shown}{more}); "
+        f"recover what the outbox still has with: orderflow outbox republish {topics}; then: "
         f'orderflow expired acknowledge {consumer} --reason "..."'
     )

@@ -82,7 +82,7 @@ class Relay:
     def problem(self) -> str:
         """Who keeps slots from all relays, "" when nobody does."""
         return "; ".join(
-            f"{count} slots of the outbox are held by session {pid} of the database, which is no relay; to end that: "
+            f"{count} outbox slots are held by database session {pid}, which is not a relay; to end it: "
             f"SELECT pg_terminate_backend({pid})"
             for pid, count in self._reader.usurped.items()
         )

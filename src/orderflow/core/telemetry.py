@@ -82,7 +82,7 @@ class BatchCommitted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class BatchSplit:
-    """The database refused a batch's data; the batch is tried again in parts to isolate the culprit."""
+    """The database refused a batch's data; the batch is retried in parts to isolate the culprit."""
 
     service: str
     consumer: str
@@ -132,7 +132,7 @@ class OutageOver:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """`component` waits for infrastructure, and tries again in `retry_in_s`. Nothing is lost."""
+    """`component` waits for infrastructure, and retries in `retry_in_s`. Nothing is lost."""
 
     service: str
     component: str
@@ -171,7 +171,7 @@ class StallOver:
 
 @dataclass(frozen=True, slots=True)
 class BegunAnew:
-    """`component` has stood still for `after_s` and is begun anew: a consumer rejoins its group, for example."""
+    """`component` has stalled for `after_s` and is restarted: a consumer rejoins its group, for example."""
 
     service: str
     component: str
@@ -180,7 +180,7 @@ class BegunAnew:
 
 @dataclass(frozen=True, slots=True)
 class Hopeless:
-    """`component` stands still although it was begun anew: the process ends, so another can take its place."""
+    """`component` is stalled although it was restarted: the process ends, so another can take its place."""
 
     service: str
     component: str

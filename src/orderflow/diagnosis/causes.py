@@ -148,7 +148,7 @@ def explain(evidence: Observations, consumers: Sequence[Subscriber], now: dateti
 def _open_steps(evidence: Observations, consumers: Sequence[Subscriber]) -> Iterator[PendingStep]:
     """What is not done yet, in the order in which it matters for the order's end: notices to customers last."""
     if evidence.order is None:
-        yield PendingStep("order", "the order service to tell how the order stands")
+        yield PendingStep("order", "the order service to report the order's status")
         return
     deferred: list[PendingStep] = []
     for service, known in evidence.keys.items():
@@ -223,7 +223,7 @@ def _causes(evidence: Observations, step: PendingStep, *, is_late: bool) -> Iter
         yield _cause(
             CauseKind.UNSENT,
             service,
-            f"{_times(service.backlog.unsent, 'event', 'events')} of the service written and not published",
+            f"it has written {_times(service.backlog.unsent, 'event', 'events')} that are not published yet",
             "orderflow outbox status",
             "relay",
         )
@@ -244,7 +244,7 @@ def _away(service: ServiceEvidence) -> Cause:
     if service.last_words:
         command = "orderflow migrate" if MIGRATE in service.last_words else f"orderflow logs {service.name}"
         return _cause(CauseKind.CANNOT_START, service, f"it does not start: {service.last_words}", command)
-    return _cause(CauseKind.SERVICE_AWAY, service, f"it is not there: {service.away}", "orderflow status")
+    return _cause(CauseKind.SERVICE_AWAY, service, f"it is down: {service.away}", "orderflow status")
 
 
 def _of_letters(evidence: Observations, consumer: Subscriber, said: Said) -> Iterator[Cause]:
@@ -263,27 +263,27 @@ def _of_letters(evidence: Observations, consumer: Subscriber, said: Said) -> Ite
         )
         yield _cause(CauseKind.OLD_RELEASE, service, why, show, consumer.name)
     elif str(head.event_id) != said.event_id and _name(head.event_type) != _name(said.type):
-        stands = "was given up" if head.state is Waits.DEAD else "is tried again"
+        stands = "was given up" if head.state is Waits.DEAD else "is being retried"
         why = f"it waits behind {_named(head)}, which {stands}: {_failure(head)}"
         yield _cause(CauseKind.HELD, service, why, show, consumer.name)
     elif head.state is Waits.DEAD:
         why = f"it was given up after {_times(head.attempts, 'try', 'tries')}: {_failure(head)}"
         yield _cause(CauseKind.DEAD, service, why, show, consumer.name)
     else:
-        why = f"it failed {_times(head.attempts, 'time', 'times')} and will be tried again: {_failure(head)}"
+        why = f"it failed {_times(head.attempts, 'time', 'times')} and will be retried: {_failure(head)}"
         yield _cause(CauseKind.RETRYING, service, why, show, consumer.name)
 
 
 def _of_outages(service: ServiceEvidence, consumer: Subscriber, said: Said) -> Iterator[Cause]:
     for each in service.outages:
         if each.consumer == consumer.name and each.event_type == said.type and each.state == "outage":
-            why = f"{each.failing} of {each.tried} orders fail alike, which is judged an outage: {each.error}"
+            why = f"{each.failing} of {each.tried} orders fail alike, so it is judged an outage: {each.error}"
             yield _cause(CauseKind.OUTAGE, service, why, "orderflow outage list", consumer.name)
 
 
 def _of_discards(evidence: Observations, consumer: Subscriber, said: Said) -> Iterator[Cause]:
     if DISCARDED in _states(said, consumer, evidence):
-        why = f"an operator has discarded {_name(said.type)}, so it will never be handled there"
+        why = f"an operator discarded {_name(said.type)}, so it will never be handled there"
         yield _cause(
             CauseKind.DISCARDED, evidence.services[consumer.service], why, "orderflow dlt log", consumer.name
         )
@@ -299,13 +299,13 @@ def _of_bank(service: ServiceEvidence, asked: OpenQuestion, *, is_late: bool) ->
 
 
 def _of_transactions(service: ServiceEvidence, key: str, consumer: Subscriber, said: Said) -> Iterator[Cause]:
-    """That nobody is given what comes after a transaction which does not end is why the consumer stands still."""
+    """That nobody is given what comes after a transaction which does not end is why the consumer stalls."""
     found = [each for each in service.lag if (each.consumer, each.topic) == (consumer.name, said.topic)]
     partition = partition_of(key.encode(), len(found)) if found else -1
     for each in found:
         if each.partition == partition and each.lag and each.held:
             why = (
-                f"a producer began a transaction on {said.topic}, partition {partition}, and does not end it: "
+                f"a producer began a transaction on {said.topic}, partition {partition}, and has not ended it: "
                 f"consumers get nothing after it ({_times(each.held, 'record', 'records')} in all)"
             )
             yield _cause(CauseKind.TRANSACTION, service, why, "orderflow lag --partitions", consumer.name)
@@ -340,7 +340,7 @@ def _of_expired(service: ServiceEvidence, consumer: Subscriber, said: Said) -> I
     lost = sum(each.count for each in service.expired if (each.consumer, each.topic) == (consumer.name, said.topic))
     if lost:
         records = _times(lost, "record", "records")
-        why = f"{records} of {said.topic} expired before it had read them"
+        why = f"{records} of {said.topic} expired before it read them"
         yield _cause(CauseKind.EXPIRED, service, why, "orderflow expired list", consumer.name)
 
 
@@ -355,7 +355,7 @@ def _of_lag(
         why = f"it is {records} behind on {said.topic}, partition {partition}, where the order is"
         yield _cause(CauseKind.BEHIND, service, why, "orderflow lag --partitions", consumer.name)
     elif is_late and found and not service.problems:
-        why = f"it has read all that {said.topic} has in partition {partition}, and {_name(said.type)} was not there"
+        why = f"it has read all of {said.topic}, partition {partition}, and {_name(said.type)} was not in it"
         yield _cause(CauseKind.LOST, service, why, f"orderflow audit --repair --order {key}", consumer.name)
 
 
@@ -370,7 +370,7 @@ def _at_the_end(evidence: Observations, *, is_late: bool) -> Iterator[Cause]:
             CauseKind.REFUND_REFUSED, evidence.services["payment"], why, f"orderflow payment show {order.id}"
         )
     elif is_late and (order.status not in FINAL or order.refund == "due"):
-        why = "nothing is under way that would move it: an event or its effect was lost, or given up by an operator"
+        why = "nothing is under way to move it on: an event or its effect was lost, or an operator gave it up"
         yield _cause(CauseKind.NOTHING_OWED, evidence.services["order"], why, "orderflow audit --repair")
 
 
@@ -429,7 +429,7 @@ def _known_as(received: ReceivedEvent) -> str:
     """An inbox that acts once for a type and a key has the type; others have ids alone."""
     if "." in received.identity:
         return received.identity.rpartition(".")[2]
-    return "a notice from elsewhere" if received.consumer.endswith(OF_FLOW) else "what the bank has answered"
+    return "a notice from elsewhere" if received.consumer.endswith(OF_FLOW) else "the bank's answer"
 
 
 def _marks_of_letter(service: str, letter: DeadLetter) -> Iterator[TimelineEntry]:

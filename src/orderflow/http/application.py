@@ -12,15 +12,15 @@ import random
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
 
-from orderflow.core.access import ANONYMOUS, READ, Caller, ForbiddenError, Permission
+from orderflow.core.access import ANONYMOUS, PERSONAL, READ, Caller, ForbiddenError, Permission
 from orderflow.http.framing import joined
 from orderflow.http.operation import Operation, Reply, Request
-from orderflow.http.personal import without_personal_data
 from orderflow.http.problems import ProblemError, reply, to_problem
 from orderflow.http.validation import ParameterReader, StrictDecoder
 
@@ -329,3 +329,37 @@ def _require_json(headers: Mapping[bytes, bytes]) -> None:
             raise ProblemError(415, "the body must be sent as content-type: application/json")
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise ProblemError(415, "the body must be sent without a content-encoding")
+
+
+def without_personal_data(value: Any) -> Any:
+    """The same with every personal field empty, however deep it lies: a text "", a list (), a structure its default,
+    else null.
+    """
+    if isinstance(value, msgspec.Struct):
+        personal = _personal_fields(type(value))
+        told = {name: getattr(value, name) for name in value.__struct_fields__}
+        changes = {
+            name: _emptied(each) if name in personal else without_personal_data(each) for name, each in told.items()
+        }
+        return msgspec.structs.replace(value, **changes)
+    if isinstance(value, list | tuple):
+        return type(value)(without_personal_data(each) for each in value)
+    if isinstance(value, Mapping):
+        return {key: without_personal_data(each) for key, each in value.items()}
+    return value
+
+
+def _emptied(value: Any) -> Any:
+    if isinstance(value, str):
+        return ""
+    if isinstance(value, list | tuple):
+        return ()
+    if isinstance(value, msgspec.Struct) and all(each.default is None for each in msgspec.structs.fields(value)):
+        return type(value)()
+    return None
+
+
+@cache
+def _personal_fields(kind: type[msgspec.Struct]) -> frozenset[str]:
+    hints = get_type_hints(kind, include_extras=True)
+    return frozenset(name for name, hint in hints.items() if PERSONAL in getattr(hint, "__metadata__", ()))

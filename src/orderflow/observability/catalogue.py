@@ -73,7 +73,7 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("orderflow_outbox_segments_purged", "counter", "Outbox segments that were emptied"),
     MetricInfo("orderflow_outbox_slots", "gauge", "Outbox slots of this process's relay"),
     MetricInfo("orderflow_stuck_keys", "gauge", "Keys with a waiting event", ("consumer",)),
-    MetricInfo("orderflow_stuck_retrying", "gauge", "Events that failed and are tried again", ("consumer",)),
+    MetricInfo("orderflow_stuck_retrying", "gauge", "Events that failed and are being retried", ("consumer",)),
     MetricInfo("orderflow_stuck_dead", "gauge", "Events that were given up and wait for an operator", ("consumer",)),
     MetricInfo("orderflow_stuck_held", "gauge", "Events that wait behind another of their key", ("consumer",)),
     MetricInfo(
@@ -96,7 +96,7 @@ METRICS: tuple[MetricInfo, ...] = (
     ),
     MetricInfo("orderflow_waiting", "gauge", "1: the component waits for infrastructure", ("component",)),
     MetricInfo("orderflow_stalled", "gauge", "1: the component has due work that does not move", ("component",)),
-    MetricInfo("orderflow_begun_anew", "counter", "Components that stood still and were begun anew", ("component",)),
+    MetricInfo("orderflow_begun_anew", "counter", "Components that stalled and were restarted", ("component",)),
     MetricInfo("orderflow_task_failures", "counter", "Unexpected errors of the core", ("component",)),
     MetricInfo("orderflow_topics_replaced", "counter", "Topics that were deleted and made again", ("topic",)),
     MetricInfo("orderflow_alarm", "gauge", "1: needs an operator", ("alarm",)),

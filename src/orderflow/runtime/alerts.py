@@ -306,7 +306,7 @@ class Alerts:
             dropped = self._gathered.pop(next(iter(self._gathered))).data
         else:
             return
-        self._tell(AlertOutcome.DROPPED, dropped, "too many kinds of alerts wait")
+        self._tell(AlertOutcome.DROPPED, dropped, "too many kinds of alerts are waiting")
 
     async def _run(self) -> None:
         while self._gathered or self._messages or not self._closing.is_set():

@@ -25,7 +25,7 @@ PING_TIMEOUT_S = 2.0
 FRESH_S = 1.0
 READ_EVERY_S = 5.0
 CLOCK_OFF_S = 5.0
-UNTOLD = "why is told to who shows a token"
+UNTOLD = "show a token to see why"
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -315,7 +315,7 @@ class ServiceProcess:
         return retries
 
     async def _until_open(self, component: str, make: Callable[[], Awaitable[Any]]) -> Any:
-        """What `make` returns, as soon as infrastructure lets it; what waiting cannot mend is raised."""
+        """What `make` returns, as soon as infrastructure lets it; what waiting cannot fix is raised."""
         retries = self._retry_loop(component)
         self._health.pings[component] = _problem_of(retries)
         made: list[Any] = []

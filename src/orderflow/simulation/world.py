@@ -497,7 +497,7 @@ class World:
             case BegunAnew() if signal.component.removeprefix("consumer ") in self.unserved:
                 self.note(who, f"begins {signal.component} anew")
             case BegunAnew() | Hopeless():
-                self.note(who, f"DEFECT: {signal.component} stands still: {signal!r}")
+                self.note(who, f"DEFECT: {signal.component} is stalled: {signal!r}")
                 self.defects.append(f"{who}: {signal!r}")
             case TaskFailed():
                 self.note(who, f"DEFECT in {signal.component}: {signal.error!r}")

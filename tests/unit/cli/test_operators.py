@@ -138,7 +138,7 @@ LOSS = {
 
 
 def test_an_alarm_is_shown_beside_a_service_that_is_ready(tmp_path: Path) -> None:
-    alarm = "90 records expired before payment had read them"
+    alarm = "90 records expired before payment read them"
     answer = {"ready": True, "problems": {}, "alarms": {"expired payment": alarm}}
     with fleet(tmp_path, payment={"/health/ready": answer}) as services:
         shown = services.call("health").stdout

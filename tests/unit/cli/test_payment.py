@@ -64,7 +64,7 @@ def test_settling_sends_who_what_and_why(tmp_path: Path) -> None:
         as_json = call(tmp_path, *SETTLE, "--yes", "--json", PAYMENT_URL=server.url)
 
     assert shown.exit_code == 0, shown.stderr
-    assert "is CAPTURED, captured 25.00 EUR, given back 0.00 EUR" in shown.stdout
+    assert "is CAPTURED, captured 25.00 EUR, refunded 0.00 EUR" in shown.stdout
     assert json.loads(as_json.stdout) == SETTLED
     asked = server.asked[0]
     assert asked.path == f"/payments/{ORDER_ID}/settlement"

@@ -10,8 +10,7 @@ from typing import Any, cast
 import pytest
 
 from orderflow.console.asking import AskError, Services
-from orderflow.console.exposition import Exposition
-from orderflow.console.sampling import GAP_S, Counter, Reading, Sampler, rate
+from orderflow.console.sampling import GAP_S, Counter, Exposition, Reading, Sampler, rate
 from tests.support.waiting import eventually
 
 TEXT = """\

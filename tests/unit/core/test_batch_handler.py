@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from orderflow.core.decisions import FREE, BatchHandler, Terms
-from orderflow.core.envelopes import Incoming, Result, from_command, from_parked, from_record
-from orderflow.core.identity import event_id
+from orderflow.core.envelopes import Incoming, Result, from_parked, from_record
 from orderflow.core.inbox import InboxState, ParkedEvent
 from orderflow.core.service import Decision, Handler, Service
 from orderflow.core.store import Act, LogEntry, Snapshot
@@ -14,7 +13,7 @@ from orderflow.core.telemetry import Outcome
 from orderflow.core.transport import ConsumerRecord
 from tests.support.callers import person
 from tests.unit.core.toy import Counted, Put, Tally, touches
-from tests.unit.core.world import World, outcomes, record_of
+from tests.unit.core.world import World, command, outcomes, record_of
 
 ACT = Act(caller=person("ada"), reason="counted anew")
 
@@ -37,10 +36,6 @@ def parked(world: World, record: ConsumerRecord, position: int, identity: str = 
         position=position,
     )
     return from_parked(event, world.service.catalogue)
-
-
-def put(total: int, act: Act | None = None) -> Incoming:
-    return from_command(Put(name="k", total=total), "/x", None, event_id("command", "put", "k", total), act)
 
 
 def test_a_message_that_comes_twice_is_decided_once() -> None:
@@ -91,8 +86,8 @@ def test_a_command_that_is_somebodys_act_is_logged_with_its_result() -> None:
     world = World()
     batch = handler(world)
 
-    batch.take(put(5, ACT))
-    batch.take(put(6))
+    batch.take(command(total=5, act=ACT))
+    batch.take(command(total=6))
 
     assert batch.changes.log == [LogEntry(ACT, "put", "k", str(Tally(name="k", total=5)))]
 
@@ -102,5 +97,5 @@ def test_an_act_that_changes_nothing_and_says_nothing_is_not_logged() -> None:
     as_before = Handler(touches, lambda _, __: Decision(answer="as before"))
     batch = handler(world, service=dataclasses.replace(world.service, handlers={Put: as_before}))
 
-    assert batch.take(put(5, ACT)).answer == "as before"
+    assert batch.take(command(total=5, act=ACT)).answer == "as before"
     assert batch.changes.log == []

@@ -16,15 +16,14 @@ from orderflow.core.circuit_breaker import (
     CircuitBreakers,
     admitted,
 )
-from orderflow.core.envelopes import Incoming, Result, from_command, from_parked, from_record
+from orderflow.core.envelopes import Incoming, Result, from_parked, from_record
 from orderflow.core.failures import PERMANENT, REMEMBERED_S, TRIALS_MAX, Verdict
-from orderflow.core.identity import event_id
 from orderflow.core.inbox import Failure, ParkedEvent
 from orderflow.core.retry import Backoff
 from orderflow.core.telemetry import OutageJudged, OutageOver, Outcome, Signal, Signals
 from tests.unit.core.still_clock import StillClock
-from tests.unit.core.toy import Counted, Opened, Put
-from tests.unit.core.world import World, record_of
+from tests.unit.core.toy import Counted, Opened
+from tests.unit.core.world import World, command, record_of
 
 COUNTED = "toy.Counted.v1"
 FAILED = Failure("unknown", "Boom", "no", "f")
@@ -552,7 +551,7 @@ def test_what_was_not_tried_tells_nothing() -> None:
 
 def test_a_command_tells_nothing_of_outages() -> None:
     watched = Watched()
-    commands = [from_command(Put(name=key, total=1), "/x", None, event_id("a", "b", key, 1)) for key in keys(3)]
+    commands = [command(key) for key in keys(3)]
     watched.watch.learn([Result(each, Outcome.REFUSED, failure=FAILED) for each in commands])
     assert not watched.watch.is_troubled
 
@@ -610,13 +609,12 @@ def test_of_a_batch_those_may_be_tried_that_do_not_wait_behind_another_of_their_
     watched = Watched()
     watched.judged()
     watched.fail("k0")
-    put = from_command(Put(name="k0", total=1), "/x", None, event_id("a", "b", "c", 1))
     batch = [
         watched.incoming("k0"),
         watched.incoming("k0", opened=True),
         watched.incoming("before", opened=True),
         watched.incoming("new"),
-        put,
+        command("k0"),
     ]
     behind = {"before"}
 

@@ -215,7 +215,7 @@ async def test_records_of_which_one_hangs_are_not_handed_on_until_the_fault_is_c
     await log.publish(Counted(name="b", amount=1), Counted(name="k", amount=1))
     standing = asyncio.create_task(member.poll(10))
     await eventually(lambda: day.held("counter"))
-    assert day.held("counter") == "stands still: fault 1: hang at Counted with name=k"
+    assert day.held("counter") == "stalled: fault 1: hang at Counted with name=k"
     assert day.problems() == {"consumer counter": day.held("counter")}
     await process.faults.add(counted(FaultKind.HANG, "b"), ME)
     await process.faults.clear(hanging.id, ME)

@@ -8,19 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from orderflow.core.envelopes import Incoming, from_command
-from orderflow.core.identity import event_id
 from orderflow.core.side_effects import GroupCommitQueue, QueueFullError
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.telemetry import Outcome
 from orderflow.core.timing import Pacer
 from tests.unit.core.still_clock import StillClock
-from tests.unit.core.toy import Put
-from tests.unit.core.world import World
-
-
-def command(name: str, total: int = 1) -> Incoming:
-    return from_command(Put(name=name, total=total), "/orderflow/counter", None, event_id("c", "put", name, total))
+from tests.unit.core.world import World, command
 
 
 def batcher_of(world: World, clock: StillClock, queue_max: int = 100) -> GroupCommitQueue:

@@ -9,14 +9,14 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.core.decisions import attempts_of, finish, intent_of
-from orderflow.core.envelopes import from_command, from_parked
+from orderflow.core.envelopes import from_parked
 from orderflow.core.identity import event_id
 from orderflow.core.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.core.processor import Processor
 from orderflow.core.store import Changes
 from orderflow.core.telemetry import Outcome
 from tests.unit.core.toy import Counted, Put, Total
-from tests.unit.core.world import World, outcomes, poisoned
+from tests.unit.core.world import World, command, outcomes, poisoned
 
 
 async def test_a_command_that_the_table_does_not_name_is_told_to_its_caller() -> None:
@@ -24,9 +24,8 @@ async def test_a_command_that_the_table_does_not_name_is_told_to_its_caller() ->
     handlers = {kind: handler for kind, handler in world.service.handlers.items() if kind is not Put}
     service = dataclasses.replace(world.service, handlers=handlers)
     processor = Processor(service, world.store, world.policy, world.signals, world.clock)
-    put = from_command(Put(name="k", total=1), "/x", None, event_id("a", "b", "c", 1))
 
-    [result] = await processor.admit("counter", [put])
+    [result] = await processor.admit("counter", [command()])
 
     assert result.outcome is Outcome.REFUSED
     assert str(result.refusal) == "counter has no handler for toy.Put"

@@ -9,8 +9,6 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.core.envelopes import Incoming, from_command
-from orderflow.core.identity import event_id
 from orderflow.core.postgres.outbox import RelayNotifier
 from orderflow.core.postgres_log.consumer import OffsetWriter
 from orderflow.core.processor import Processor
@@ -25,8 +23,8 @@ from orderflow.core.transport import TopicSettings, TransportUnavailableError
 from orderflow.simulation.loop import VirtualClock, VirtualLoop
 from tests.support.interleaving import Scene, at_each_step, soon
 from tests.unit.core.test_side_effects import ScriptedGateway
-from tests.unit.core.toy import Asked, Counted, Put, intent_of
-from tests.unit.core.world import World
+from tests.unit.core.toy import Asked, Counted, intent_of
+from tests.unit.core.world import World, command
 
 
 class Offsets:
@@ -237,10 +235,6 @@ def runner_of(world: World, gateway: ScriptedGateway, answers: GroupCommitQueue)
         queue_max=100,
         lease_ms=15_000,
     )
-
-
-def command(name: str) -> Incoming:
-    return from_command(Put(name=name, total=1), "/orderflow/counter", None, event_id("c", "put", name, 1))
 
 
 async def forever(step: Callable[[], Awaitable[None]]) -> None:

@@ -6,15 +6,14 @@ import asyncio
 
 import pytest
 
-from orderflow.core.envelopes import from_command, from_record
+from orderflow.core.envelopes import from_record
 from orderflow.core.failures import InfrastructureError
-from orderflow.core.identity import event_id
 from orderflow.core.processor import Processor
 from orderflow.core.retries import Retrier
 from orderflow.core.telemetry import BatchCommitted, BatchSplit, OutageJudged, OutageOver, Outcome
 from tests.unit.core.still_clock import StillClock
-from tests.unit.core.toy import Counted, Opened, Put
-from tests.unit.core.world import World, outcomes, poisoned
+from tests.unit.core.toy import Counted, Opened
+from tests.unit.core.world import World, command, outcomes, poisoned
 
 COUNTED = Counted.TYPE
 
@@ -305,7 +304,7 @@ async def test_a_retry_that_finds_something_away_burns_no_attempt() -> None:
 
 async def test_commands_are_no_part_of_an_outage() -> None:
     world = World()
-    commands = [from_command(Put(name=f"k{n}", total=13), "/x", None, event_id("a", "b", "c", n)) for n in range(20)]
+    commands = [command(f"k{n}", total=13) for n in range(20)]
 
     results = await world.processor.admit("counter", commands)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Sequence
-from itertools import count
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.core.decisions import LOOK_WHEN_FULL_S
-from orderflow.core.envelopes import Incoming, from_answer, from_command, from_record
+from orderflow.core.envelopes import Incoming, from_answer, from_record
 from orderflow.core.failures import InfrastructureError
 from orderflow.core.identity import event_id, lock_id, slot_of
 from orderflow.core.messages import Envelope, UndecodableError
@@ -26,8 +25,8 @@ from orderflow.core.telemetry import BatchCommitted, BatchSplit, Outcome
 from orderflow.core.testing.state import Rules
 from tests.support.chance import Drawn
 from tests.unit.core.still_clock import StillClock
-from tests.unit.core.toy import Asked, Counted, Movement, Noticed, Opened, Put, Said, Tally, Total
-from tests.unit.core.world import TRACE, World, header, outcomes, record_of
+from tests.unit.core.toy import Asked, Counted, Movement, Noticed, Opened, Said, Tally, Total
+from tests.unit.core.world import TRACE, World, command, header, outcomes, record_of
 
 OURS = "/orderflow/counter"
 
@@ -138,7 +137,7 @@ async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_
 async def test_a_command_is_answered_and_leaves_no_inbox_row() -> None:
     world = World()
 
-    result = (await world.processor.admit("counter", [command(Put(name="k", total=5))]))[0]
+    result = (await world.processor.admit("counter", [command(total=5)]))[0]
 
     assert result.answer == Tally(name="k", total=5)
     assert world.total("k") == 5
@@ -148,7 +147,7 @@ async def test_a_command_is_answered_and_leaves_no_inbox_row() -> None:
 @pytest.mark.parametrize("total", [-1, 13, 666])
 async def test_a_command_that_is_refused_or_fails_stores_nothing_and_its_neighbours_go_on(total: int) -> None:
     world = World()
-    batch = [command(Put(name=name, total=n)) for name, n in (("a", 1), ("b", total), ("c", 3))]
+    batch = [command(name, n) for name, n in (("a", 1), ("b", total), ("c", 3))]
 
     results = await world.processor.admit("counter", batch)
 
@@ -315,7 +314,7 @@ async def test_a_row_is_kept_from_a_command_whose_key_is_the_rows_id() -> None:
     world = World()
     event = replace(world.read(Counted(name="sku", amount=1)), key="order")
 
-    by_key, _ = world.processor.plan("counter", [command(Put(name="sku", total=1))])
+    by_key, _ = world.processor.plan("counter", [command("sku")])
     by_row, _ = world.processor.plan("counter", [event])
 
     assert by_key.locks == [lock_id("sku")]
@@ -474,13 +473,6 @@ def nameless_666(before: Row | None, row: Row, named: frozenset[str] = frozenset
         raise DataRefusedError("the number of the beast", "P0001", None, named)
 
 
-NUMBERS = count(1)
-
-
-def command(put: Put) -> Incoming:
-    return from_command(put, OURS, None, event_id("command", "put", put.name, next(NUMBERS)))
-
-
 def test_a_row_is_locked_by_its_id_as_text_whatever_it_is() -> None:
     world = World()
     one_id = UUID(int=7)
@@ -536,7 +528,7 @@ async def test_a_command_does_not_wait_behind_what_is_parked_of_its_key() -> Non
     world = World()
     await world.admit(Counted(name="k", amount=-1))
 
-    results = await world.admit(command(Put(name="k", total=7)))
+    results = await world.admit(command(total=7))
 
     assert outcomes(results) == [Outcome.HANDLED]
     assert world.total("k") == 7
@@ -545,7 +537,7 @@ async def test_a_command_does_not_wait_behind_what_is_parked_of_its_key() -> Non
 async def test_a_callers_refusal_is_answered_and_his_failure_described() -> None:
     world = World()
 
-    refused, failed = await world.admit(*(command(Put(name="k", total=total)) for total in (-1, 13)))
+    refused, failed = await world.admit(*(command(total=total) for total in (-1, 13)))
 
     assert (refused.answer, type(refused.refusal), refused.failure) == ("below zero", RefusedError, None)
     assert (failed.answer, type(failed.refusal)) == (None, ArithmeticError)

@@ -187,7 +187,7 @@ async def test_a_consumer_whose_poll_never_returns_says_so_and_joins_anew() -> N
 
         await soon(lambda: bool(rig.problems), lambda: rig.world.seen, timeout_s=TOLD_WITHIN_S)
         told = rig.problems["consumer counter"]
-        assert told.startswith("stands still: 4 records wait (counts/0), and none has been handled for ")
+        assert told.startswith("stalled: 4 records wait (counts/0), and none has been handled for ")
         assert rig.signals(Stalled) == ["consumer counter"]
         await soon(lambda: bool(rig.signals(BegunAnew)), lambda: rig.world.seen, timeout_s=ANEW_S)
         rig.stuck.clear()
@@ -207,7 +207,7 @@ async def test_a_consumer_that_cannot_be_brought_back_ends_its_process_once_and_
         await rig.pass_s(HOUR_S)
 
         (why,) = rig.ended
-        assert why.startswith("consumer counter: stands still: 4 records wait (counts/0)")
+        assert why.startswith("consumer counter: stalled: 4 records wait (counts/0)")
         assert rig.signals(Hopeless) == ["consumer counter"]
 
 
@@ -220,7 +220,7 @@ async def test_where_a_part_has_never_worked_a_new_process_would_not_help_and_is
     await rig.pass_s(HOUR_S)
 
     assert rig.ended == []
-    assert "stands still" in rig.problems["consumer counter"]
+    assert "stalled" in rig.problems["consumer counter"]
     assert rig.signals(Stalled) == ["consumer counter"]
     rig.stuck.clear()
     await soon(lambda: rig.done == 4, lambda: rig.problems, timeout_s=60)
@@ -277,7 +277,7 @@ async def test_an_outage_keeps_its_own_sentence_however_long_it_lasts() -> None:
         rig.publish(*counted(20))
         await rig.pass_s(HOUR_S / 6)
         assert "outage" in rig.problems["consumer counter"]
-        assert "stands still" not in str(rig.problems)
+        assert "stalled" not in str(rig.problems)
         assert rig.signals(BegunAnew) == rig.signals(Stalled) == rig.ended == []
 
 
@@ -290,7 +290,7 @@ async def test_a_relay_that_hangs_says_so_and_is_begun_anew() -> None:
         await rig.engine.submit(Put(name="b", total=1), PLATFORM)
 
         await soon(lambda: bool(rig.problems), lambda: rig.world.seen, timeout_s=TOLD_WITHIN_S)
-        assert rig.problems["relay"].startswith("stands still: 1 event waits to be published (slot ")
+        assert rig.problems["relay"].startswith("stalled: 1 event waits to be published (slot ")
         await soon(lambda: "relay" in rig.signals(BegunAnew), lambda: rig.world.seen, timeout_s=ANEW_S)
         rig.stuck.clear()
         await soon(lambda: rig.log.ends(["totals"]) == {("totals", 0): (0, 2)}, lambda: rig.world.seen, timeout_s=40)
@@ -308,7 +308,7 @@ async def test_a_retrier_that_hangs_says_so_and_is_begun_anew() -> None:
 
         await soon(lambda: "retry counter" in rig.problems, lambda: rig.problems, timeout_s=TOLD_WITHIN_S)
         assert rig.problems["retry counter"].startswith(
-            "stands still: 1 parked event is due to be tried again (toy.Counted.v1), and none has been tried for "
+            "stalled: 1 parked event is due for retry (toy.Counted.v1), and none has been retried for "
         )
         await soon(lambda: "retry counter" in rig.signals(BegunAnew), lambda: rig.world.seen, timeout_s=ANEW_S)
         rig.stuck.clear()
@@ -323,7 +323,7 @@ async def test_intents_that_nobody_asks_are_told_and_asked_when_the_runner_is_be
         rig.publish(Asked(name="k"))
 
         await soon(lambda: "intents" in rig.problems, lambda: rig.problems, timeout_s=TOLD_WITHIN_S + 2)
-        assert rig.problems["intents"].startswith("stands still: 1 question to the outside world is due (ask)")
+        assert rig.problems["intents"].startswith("stalled: 1 question to the outside world is due (ask)")
         await soon(lambda: "intents" in rig.signals(BegunAnew), lambda: rig.world.seen, timeout_s=ANEW_S)
         rig.stuck.clear()
         await soon(lambda: not rig.world.intents(), lambda: gateway.calls, timeout_s=40)
@@ -348,7 +348,7 @@ async def test_records_that_expired_unread_are_an_alarm_until_somebody_acknowled
     assert (expired.consumer, expired.topic, expired.partition) == ("counter", "counts", 0)
     assert (expired.first_lost, expired.next_kept) == (3, 93)
     alarm = rig.engine.health().alarms["expired counter"]
-    assert alarm.startswith("90 records expired before counter had read them (counts/0 3 to 92); bring back ")
+    assert alarm.startswith("90 records expired before counter read them (counts/0 3 to 92); recover ")
     assert "orderflow outbox republish --topic counts" in alarm
     await rig.pass_s(HOUR_S)
     assert rig.engine.health().alarms == {"expired counter": alarm}
@@ -401,7 +401,7 @@ async def test_a_parked_head_that_is_never_given_up_is_an_alarm_after_a_while() 
         rig.publish(*counted(1))
         await soon(too_old(rig), lambda: rig.world.seen, timeout_s=80)
         alarms = rig.engine.health().alarms
-        assert alarms["unending retries counter"].startswith("1 parked event tried again and again, the oldest")
+        assert alarms["unending retries counter"].startswith("1 parked event retried again and again, the oldest")
         rig.world.moods.broken.clear()
         await soon(
             lambda: rig.alarms(AlarmCleared) == ["unending retries counter"], lambda: rig.world.seen, timeout_s=40

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace
 
-from orderflow.core.envelopes import Incoming, from_answer, from_command, from_record
+from orderflow.core.envelopes import from_answer, from_record
 from orderflow.core.failures import describe
 from orderflow.core.identity import record_id, uuid_text
 from orderflow.core.inbox import ParkedEvent
@@ -20,8 +19,8 @@ from orderflow.core.retries import Retrier
 from orderflow.core.store import Act, DataRefusedError
 from orderflow.core.telemetry import BatchCommitted, Outcome
 from tests.support.callers import person
-from tests.unit.core.toy import Asked, Counted, Put, Said
-from tests.unit.core.world import World, header, outcomes, poisoned, record_of
+from tests.unit.core.toy import Asked, Counted, Said
+from tests.unit.core.world import World, command, header, outcomes, poisoned, record_of
 
 JAPANESE = "日本"
 
@@ -198,7 +197,3 @@ async def test_what_no_record_is_to_blame_for_is_raised() -> None:
 
 def is_unstorable(event: ParkedEvent) -> bool:
     return event.failure is not None and event.failure.error == "UnstorableError"
-
-
-def command(name: str) -> Incoming:
-    return from_command(Put(name=name, total=1), "/toy/counter", None, uuid4())

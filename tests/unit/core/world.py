@@ -13,20 +13,20 @@ from msgspec.structs import replace
 
 from orderflow.core import envelopes
 from orderflow.core.decisions import Policy
-from orderflow.core.envelopes import Incoming, Result, from_record
+from orderflow.core.envelopes import Incoming, Result, from_command, from_record
 from orderflow.core.inbox import ParkedEvent
 from orderflow.core.messages import Envelope, Message
 from orderflow.core.processor import Processor
 from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.service import Ref
-from orderflow.core.store import Changes, DataRefusedError, End, OpenIntent, OutboxRecord, StoreUnavailableError
+from orderflow.core.store import Act, Changes, DataRefusedError, End, OpenIntent, OutboxRecord, StoreUnavailableError
 from orderflow.core.telemetry import BatchCommitted, Outcome, Signal, Signals
 from orderflow.core.testing.state import MemoryDatabase
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.testing.transaction import MemoryTransaction
 from orderflow.core.timing import Clock, SystemClock
 from orderflow.core.transport import ConsumerRecord, Headers
-from tests.unit.core.toy import Counted, Moods, Opened, Said, Tally, refuse_666, toy_service
+from tests.unit.core.toy import Counted, Moods, Opened, Put, Said, Tally, refuse_666, toy_service
 
 SOURCE = "/toy/counter"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -50,6 +50,11 @@ def record_of(
 
 def poisoned(offset: int, *, key: bytes | None, value: bytes | None, headers: Headers = ()) -> ConsumerRecord:
     return ConsumerRecord("counts", 0, offset, key, value, headers)
+
+
+def command(name: str = "k", total: int = 1, act: Act | None = None) -> Incoming:
+    """As a caller sends it."""
+    return from_command(Put(name=name, total=total), "/orderflow/counter", None, uuid4(), act)
 
 
 class PickyStore(MemoryStore):

@@ -187,9 +187,7 @@ PAYMENT_DONE = Trail(received=[received("payment", "OrderPlaced")])
             id="schema-behind",
         ),
         pytest.param(
-            with_service(
-                AT_PAYMENT, "payment", problems={"consumer payment": f"stands still: {FAULT}"}, faults=[FAULT]
-            ),
+            with_service(AT_PAYMENT, "payment", problems={"consumer payment": f"stalled: {FAULT}"}, faults=[FAULT]),
             CauseKind.FAULT,
             "payment",
             id="a-fault-that-is-seen",
@@ -386,7 +384,7 @@ def test_of_a_database_that_is_away_all_parts_complain_and_it_is_named_first() -
 
 def test_a_transaction_that_hangs_comes_before_the_consumer_that_stands_still_for_it() -> None:
     held = [replaced(each, held=2) for each in LAG]
-    stalled = with_service(AT_PAYMENT, "payment", lag=held, problems={"consumer payment": "stands still"})
+    stalled = with_service(AT_PAYMENT, "payment", lag=held, problems={"consumer payment": "stalled"})
 
     assert [each.kind for each in found(stalled).causes[:2]] == [CauseKind.TRANSACTION, CauseKind.COMPONENT]
     assert found(with_service(AT_PAYMENT, "payment", lag=held), after=SOON).causes == []
@@ -459,7 +457,7 @@ def test_the_timeline_calls_a_notice_and_an_answer_of_the_bank_what_they_are() -
     assert {mark.what for mark in found(told).timeline} == {
         "PENDING, by OrderPlaced",
         "order.flow handled: a notice from elsewhere",
-        "payment handled: what the bank has answered",
+        "payment handled: the bank's answer",
     }
 
 

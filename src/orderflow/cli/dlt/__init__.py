@@ -1,4 +1,4 @@
-"""`orderflow dlt`: the events that were given up, and how to mend them."""
+"""`orderflow dlt`: the events that were given up, and how to fix them."""
 
 from __future__ import annotations
 

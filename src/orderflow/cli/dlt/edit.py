@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import click
 from msgspec import to_builtins
 
-from orderflow.cli.dlt.acting import act, confirm_options, require_confirmed
+from orderflow.cli.acting import act, confirm_options, require_confirmed
 from orderflow.cli.dlt.selection import (
     PATH,
     Choice,
@@ -134,7 +134,7 @@ def _stored(session: Session, name: str, event: str, wanted: _Edit, reason: str)
 
 
 def _agree(session: Session, wanted: Mapping[str, _Edit], *, yes: bool) -> None:
-    """Show what would change, and ask. Raises RefusedError."""
+    """Show what would change, and ask. Raises RequestRefusedError."""
     if not session.out.as_json:
         for name, each in wanted.items():
             session.out.show(text(f"Changes at {name}:", "bold"))

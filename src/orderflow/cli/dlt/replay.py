@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from orderflow.cli.acting import act, confirm_options, require_confirmed
 from orderflow.cli.dlt import views
-from orderflow.cli.dlt.acting import act, confirm_options, require_confirmed
 from orderflow.cli.dlt.selection import Choice, Holder, choice_options, holders, of_service, read_letters
 from orderflow.cli.errors import CliError, ExitCode, RequestRefusedError, UnreachableError, printable
 from orderflow.cli.http import ServiceClient
@@ -176,7 +176,7 @@ def replay(
 
 
 def _dead_at(found: Mapping[str, Holder]) -> Mapping[str, Holder]:
-    """Raises RefusedError: what was named waits, but is not dead anywhere."""
+    """Raises RequestRefusedError: what was named waits, but is not dead anywhere."""
     held = {name: each for name, each in found.items() if any(letter.state == "dead" for letter in each.letters)}
     if not held:
         first = next(letter for each in found.values() for letter in each.letters)

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import click
 from msgspec import to_builtins
 
+from orderflow.cli.acting import act
 from orderflow.cli.dlt import views
-from orderflow.cli.dlt.acting import act
 from orderflow.cli.dlt.selection import PATH, of_service, read_details, read_letters, require_found, require_service
 from orderflow.cli.errors import CliError, NotFoundError
 from orderflow.cli.output import text, total, words
@@ -46,7 +46,7 @@ STATES = ("dead", "retrying", "held", "parked", "all")
     type=click.Choice(STATES),
     default="dead",
     show_default=True,
-    help="dead: given up. retrying: failed, will be tried again. held: waits behind one of those. parked: retrying "
+    help="dead: given up. retrying: failed, will be retried. held: waits behind one of those. parked: retrying "
     "or held.",
 )
 @click.option(

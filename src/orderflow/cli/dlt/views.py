@@ -197,7 +197,7 @@ def end(service: str, happened: Sequence[HistoryEntry]) -> str:
     if last.moment != "handled":
         return f"It no longer waits at {service}. An earlier release did not note how it ended: orderflow dlt log"
     replayed = [each.who for each in happened if each.moment == "replayed"]
-    after = f" after {replayed[-1]} had replayed it" if replayed else ", when it was tried again"
+    after = f" after {replayed[-1]} had replayed it" if replayed else ", when it was retried"
     return f"It no longer waits at {service}: it was handled at {at}{after}."
 
 

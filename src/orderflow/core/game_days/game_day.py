@@ -96,7 +96,7 @@ class GameDay:
         """Return when none of the records meets a fault that hangs, or the member leaves."""
         try:
             while not member.closed and (fault := self._that_hangs(records)):
-                self._hanging[member.name] = f"stands still: {fault}"
+                self._hanging[member.name] = f"stalled: {fault}"
                 await self._changed.wait()
         finally:
             self._hanging.pop(member.name, None)

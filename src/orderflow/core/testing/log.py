@@ -237,7 +237,7 @@ class MemoryConsumer:
         return self._member.positions
 
     def assignment(self) -> frozenset[TopicPartition]:
-        return frozenset(self._member.positions)
+        return frozenset(self.positions)
 
     async def close(self) -> None:
         if self._closed:

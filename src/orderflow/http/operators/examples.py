@@ -16,7 +16,7 @@ _HEADERS = [["ce_type", {"text": _TYPE, "base64": None}]]
 _PLACE: dict[str, Any] = {"topic": "order-events", "partition": 1, "offset": 41}
 
 FILTER: dict[str, Any] = {"consumer": "payment", "type": _TYPE}
-CONFIRMED: dict[str, Any] = {"reason": "Release 1.4.2 mends it.", "confirmed": True}
+CONFIRMED: dict[str, Any] = {"reason": "Release 1.4.2 fixes it.", "confirmed": True}
 REASON: dict[str, Any] = {"reason": "Republished from the outbox."}
 
 LETTER: dict[str, Any] = {

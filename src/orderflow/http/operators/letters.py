@@ -1,4 +1,4 @@
-"""`/ops/dead-letters`, `/ops/dead-letter-groups`: what was given up or waits, and what operators do about it."""
+"""`/ops/dead-letters`, `/ops/dead-letter-groups`: what was given up or waits, and how it is fixed."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ class DeadLetterOperations:
     async def discard(self, request: Request[DiscardRequest]) -> Reply:
         """Give up an event for good.
 
-        It is never tried again. The events of its key that wait behind it go on.
+        It is never retried. The events of its key that wait behind it go on.
         """
         act = act_of(request, reason=request.body.reason, confirmed=request.body.confirmed)
         await self._recovery.discard(request.values["id"], act)

@@ -123,7 +123,7 @@ class Queues:
     async def outbox(self, _: Request[None]) -> Reply:
         """Events that are not published yet.
 
-        A growing number means that the log is unavailable or the relay stands still.
+        A growing number means that the log is unavailable or the relay is stalled.
         """
         return Reply(body=msgspec.convert(await self._store.backlog(), Backlog, from_attributes=True))
 

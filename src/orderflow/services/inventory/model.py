@@ -221,7 +221,7 @@ def release_stock(rows: Rows, command: ReleaseStock, envelope: Envelope) -> Deci
         movements.append(_given_back(after, line.quantity, envelope))
     released = replace(held, status=ReservationStatus.RELEASED, released_by=envelope.id)
     answer = StockReleased(order_id=held.order_id, units=units, changed=True)
-    told = f"{units} units of {len(held.lines)} SKUs were given back."
+    told = f"{units} units of {len(held.lines)} SKUs were released."
     return Decision(rows=(*stock, released), facts=movements, answer=answer, told=told)
 
 

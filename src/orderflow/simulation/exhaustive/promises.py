@@ -44,8 +44,8 @@ WORDS = MappingProxyType(
 
 OF_A_MISTAKE = (
     "our book and the bank's differ on the charge",
-    "an operator settled the charge otherwise than the bank has it",
-    "a completed order is not paid",
+    "an operator settled the charge, and the bank's book says otherwise",
+    "a completed order was not paid",
     "a failed order keeps money",
 )
 """What an audit has to find where an operator was wrong."""

@@ -1,4 +1,4 @@
-"""Acts that change something: who acts, and what must be said before."""
+"""Actions that change something: who takes them, and what must be confirmed first."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def confirm_options(command: Callable[..., None]) -> Callable[..., None]:
 def require_confirmed(confirm: Mapping[str, str], *, yes: bool, reason: str) -> None:
     """Nothing is begun anywhere before. `confirm`: by service, why acts on it must be confirmed ("": they need not).
 
-    Raises RefusedError.
+    Raises RequestRefusedError.
     """
     causes = [f"{service} ({why})" for service, why in confirm.items() if why]
     if causes and not (yes and reason.strip()):
