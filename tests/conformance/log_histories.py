@@ -154,18 +154,18 @@ def unread(log: MemoryLog, side: LogSide) -> Callable[[str], int]:
 
 def history(seed: int, length: int = 20) -> list[Step]:
     """A random history of a log, as good as any other of its seed."""
-    chance = Random(seed)
-    return [("create", topic, PARTITIONS[topic]) for topic in TOPICS] + [_step(chance) for _ in range(length)]
+    rng = Random(seed)
+    return [("create", topic, PARTITIONS[topic]) for topic in TOPICS] + [_step(rng) for _ in range(length)]
 
 
-def _step(chance: Random) -> Step:
-    pick = chance.choice
+def _step(rng: Random) -> Step:
+    pick = rng.choice
     topics, member = pick((TOPICS, ("a",), ("b",))), pick(MEMBERS)
     steps: Mapping[str, Callable[[], Step]] = {
         "create": lambda: (pick(("a", "c")), pick((1, 4))),
-        "append": lambda: (pick((topics, ("c",))), chance.sample("pqrst", pick((1, 3))), chance.randrange(100)),
+        "append": lambda: (pick((topics, ("c",))), rng.sample("pqrst", pick((1, 3))), rng.randrange(100)),
         "read": lambda: (pick((*TOPICS, "c")), pick((0, 1, 9)), pick((0, 1, 3)), pick((1, 10))),
-        "claim": lambda: (pick((1, 2)), topics, chance.random() < 0.3),
+        "claim": lambda: (pick((1, 2)), topics, rng.random() < 0.3),
         "join": lambda: (member, pick(("g", "g", "h")), pick((topics, TOPICS))),
         "leave": lambda: (member,),
         "poll": lambda: (member,),
@@ -174,7 +174,7 @@ def _step(chance: Random) -> Step:
         "state": tuple,
     }
     weights = (1, 8, 2, 2, 5, 2, 6, 5, 1, 3)
-    name = chance.choices(list(steps), weights)[0]
+    name = rng.choices(list(steps), weights)[0]
     return (name, *steps[name]())
 
 

@@ -162,7 +162,7 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
         gateway=None,
         signals=world.signals,
         clock=world.clock,
-        chance=random.Random(3),
+        rng=random.Random(3),
         config=EngineConfig(),
         end=ended.append,
     )

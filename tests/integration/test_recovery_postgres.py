@@ -101,7 +101,7 @@ class Shop:
             gateway=None,
             signals=Signals(),
             clock=SystemClock(),
-            chance=random.Random(2),
+            rng=random.Random(2),
             config=CONFIG,
         )
 

@@ -69,16 +69,16 @@ class LogCase(Case):
         self.own = await asyncpg.connect(url)
         self.clock = await asyncpg.connect(url)
         for _ in range(self.clients):
-            self.logs.append(await PostgresLogTransport.connect(url, chance=Random(1), maintenance_every_s=1e9))
+            self.logs.append(await PostgresLogTransport.connect(url, rng=Random(1), maintenance_every_s=1e9))
         await self.logs[0].create_topics([TopicSettings(TOPIC, PARTITIONS)])
         for log in self.logs:
             await log.ends([TOPIC])
 
-    async def begin(self, chance: Random) -> Mapping[str, Part]:
+    async def begin(self, rng: Random) -> Mapping[str, Part]:
         await self.own.execute(EMPTY)
-        return await self.actors(chance)
+        return await self.actors(rng)
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -104,9 +104,9 @@ class Appends(LogCase):
     about = "two appenders name the partitions in opposite order while a reader follows: no gap, no reader past one"
     stops = ("partitions",)
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         self.read: defaultdict[int, list[int]] = defaultdict(list)
-        size = chance.randint(1, 2)
+        size = rng.randint(1, 2)
 
         def appending(log: PostgresLogTransport, name: str, order: Sequence[int]) -> Part:
             async def append() -> None:
@@ -212,7 +212,7 @@ class Groups(LogCase):
             await link.close()
         await super().close()
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         await self.own.execute("DELETE FROM seen")
         self.problems: list[str] = []
         self.holders: dict[tuple[int, int], str] = {}
@@ -222,7 +222,7 @@ class Groups(LogCase):
         self.alive = [Member(self, name, link) for name, link in zip(names, self.links, strict=False)]
         await self.alive[0].renew()
         parts = {
-            member.name: self.living(member, chance.randint(1, 2), chance.choice((1, -1)), chance.random() < 0.3)
+            member.name: self.living(member, rng.randint(1, 2), rng.choice((1, -1)), rng.random() < 0.3)
             for member in self.alive
         }
         return {**parts, CLOCK: self.time_passes}
@@ -305,9 +305,9 @@ class Upkeep(LogCase):
     stops = ("segments", "partitions")
     in_suite = 100
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         self.read: list[int] = []
-        for _ in range(chance.randint(0, 1)):
+        for _ in range(rng.randint(0, 1)):
             await self.logs[0].append([record("oldest", 0)])
             await self.own.execute(AGE, 2)
             await self.logs[0].drop_expired()
@@ -352,7 +352,7 @@ class Claims(LogCase):
     about = "two installations claim what overlaps, in opposite order: one gets all that it asked for"
     stops = ("claims",)
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         await self.own.execute("DELETE FROM claims")
         self.refused: list[int] = []
 

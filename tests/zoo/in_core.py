@@ -253,7 +253,7 @@ BUGS = (
         4,
         "A failed event is retried at once.",
         "core/retry.py",
-        "return self.backoff.delay_ms(attempts, chance)",
+        "return self.backoff.delay_ms(attempts, rng)",
         "return 0",
     ),
     Bug(

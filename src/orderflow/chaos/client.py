@@ -67,27 +67,27 @@ class OrderToPlace:
 
 def wanted(seed: int, number: int) -> OrderToPlace:
     """The order of that number: the same seed gives the same one."""
-    chance = random.Random(f"order {seed} {number}")  # noqa: S311  (a mix of orders, nothing secret)
-    kind = chance.choices(list(SHARES), list(SHARES.values()))[0]
-    items = _items(kind, chance)
+    rng = random.Random(f"order {seed} {number}")  # noqa: S311  (a mix of orders, nothing secret)
+    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    items = _items(kind, rng)
     total = sum(item["quantity"] * item["unit_price"] for item in items)
     body = {
         "customer_id": f"{CUSTOMER}{number}",
-        "currency": chance.choices(("EUR", "USD", "JPY"), (0.7, 0.2, 0.1))[0],
+        "currency": rng.choices(("EUR", "USD", "JPY"), (0.7, 0.2, 0.1))[0],
         "items": items,
-        "payment_method": chance.choice(METHODS[kind]),
+        "payment_method": rng.choice(METHODS[kind]),
     }
-    key = f"chaos-{seed}-{number}" if chance.random() < WITH_KEY else None
+    key = f"chaos-{seed}-{number}" if rng.random() < WITH_KEY else None
     kept = key is not None and kind != INVALID
     return OrderToPlace(
-        number, kind, body, total, key, kept and chance.random() < REPEATED, kept and chance.random() < OTHER_BODY
+        number, kind, body, total, key, kept and rng.random() < REPEATED, kept and rng.random() < OTHER_BODY
     )
 
 
-def _items(kind: str, chance: random.Random) -> list[dict[str, Any]]:
-    lines = chance.choices((1, 2, 3), (0.6, 0.25, 0.15))[0]
-    chosen = sorted(chance.sample(sorted(PRICES), lines))
-    items = [{"sku": sku, "quantity": chance.choice((1, 1, 1, 2)), "unit_price": PRICES[sku]} for sku in chosen]
+def _items(kind: str, rng: random.Random) -> list[dict[str, Any]]:
+    lines = rng.choices((1, 2, 3), (0.6, 0.25, 0.15))[0]
+    chosen = sorted(rng.sample(sorted(PRICES), lines))
+    items = [{"sku": sku, "quantity": rng.choice((1, 1, 1, 2)), "unit_price": PRICES[sku]} for sku in chosen]
     if kind == SOLD_OUT:
         items.append({"sku": SOLD_OUT_SKU, "quantity": 1, "unit_price": 2500})
     if kind == INVALID:
@@ -240,7 +240,7 @@ class Client:
         self._seed = seed
         self._accepted = accepted
         self._ended = ended
-        self._chance = random.Random(f"client {seed}")  # noqa: S311  (when to retry and to read)
+        self._rng = random.Random(f"client {seed}")  # noqa: S311  (when to retry and to read)
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -310,7 +310,7 @@ class Client:
             outcome = await self._place(placing, order)
             if outcome == OK:
                 break
-            if order.key is None or outcome == FAILED or self._chance.random() < GIVES_UP:
+            if order.key is None or outcome == FAILED or self._rng.random() < GIVES_UP:
                 return
             await asyncio.sleep(pause_s)
             pause_s = min(PAUSE_MAX_S, pause_s * 2)
@@ -321,12 +321,12 @@ class Client:
             await self._place(placing, order)
         if order.other_body:
             await self._place_another(order)
-        chance = self._chance.random()
-        if chance < FOLLOWED:
+        rng = self._rng.random()
+        if rng < FOLLOWED:
             await self._follow(placing, due)
-        elif chance < FOLLOWED + READ_SHARE:
+        elif rng < FOLLOWED + READ_SHARE:
             for _ in range(2):
-                await asyncio.sleep(self._chance.random() * READS_WITHIN_S)
+                await asyncio.sleep(self._rng.random() * READS_WITHIN_S)
                 await self._read(placing)
 
     async def _place(self, placing: Placing, order: OrderToPlace) -> str:

@@ -125,14 +125,14 @@ class Nemesis:
             entry.ended_s = self.now()
 
     async def _kill(self, fault: Planned, entry: InjectedFault) -> None:
-        chance = random.Random(f"kill {self.seed} {fault.number}")  # noqa: S311
+        rng = random.Random(f"kill {self.seed} {fault.number}")  # noqa: S311
         if fault.target == plan.EVERYTHING:
             targets = ["up", *plan.SERVICES, *self.system.units()]
             victims = [each for name in targets for each in self.system.processes(name)]
         elif fault.target == plan.BACKEND:
-            victims = _one(chance, _children(await self._running(plan.POSTGRES)))
+            victims = _one(rng, _children(await self._running(plan.POSTGRES)))
         else:
-            victims = _one(chance, await self._running(fault.target))
+            victims = _one(rng, await self._running(fault.target))
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
@@ -145,8 +145,8 @@ class Nemesis:
         if fault.target in {plan.POSTGRES, plan.BACKEND}:
             victims = [*victims, *_children(victims)]
         if fault.target in {plan.BACKEND, *plan.SERVICES}:
-            chance = random.Random(f"freeze {self.seed} {fault.number}")  # noqa: S311
-            victims = _one(chance, victims[1:] if fault.target == plan.BACKEND else victims)
+            rng = random.Random(f"freeze {self.seed} {fault.number}")  # noqa: S311
+            victims = _one(rng, victims[1:] if fault.target == plan.BACKEND else victims)
         self._frozen.extend(victims)
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -316,8 +316,8 @@ class Nemesis:
             raise CannotError(f"the log does not answer: {error}") from error
 
 
-def _one(chance: random.Random, processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [chance.choice(processes)] if processes else []
+def _one(rng: random.Random, processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [rng.choice(processes)] if processes else []
 
 
 def _children(processes: list[psutil.Process]) -> list[psutil.Process]:

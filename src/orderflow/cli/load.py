@@ -96,12 +96,12 @@ class PlannedOrder:
 
 def plan(count: int, seed: int) -> Iterator[PlannedOrder]:
     """`count` orders; made one by one, so that a long plan needs no room."""
-    chance = random.Random(seed)  # noqa: S311  (a mix of demo orders, nothing secret)
+    rng = random.Random(seed)  # noqa: S311  (a mix of demo orders, nothing secret)
     kinds, weights = list(SHARES), list(SHARES.values())
     encode = msgspec.json.Encoder().encode
     for number in range(count):
-        kind = _early(number, kinds) or chance.choices(kinds, weights)[0]
-        yield PlannedOrder(kind, encode(_order(kind, chance)))
+        kind = _early(number, kinds) or rng.choices(kinds, weights)[0]
+        yield PlannedOrder(kind, encode(_order(kind, rng)))
 
 
 def _early(number: int, kinds: list[str]) -> str | None:
@@ -111,21 +111,21 @@ def _early(number: int, kinds: list[str]) -> str | None:
     return rare[position] if not between and 0 <= position < len(rare) else None
 
 
-def _order(kind: str, chance: random.Random) -> dict[str, object]:
+def _order(kind: str, rng: random.Random) -> dict[str, object]:
     skus = list(PRICES)
-    lines = chance.choices((1, 2, 3, 4), (0.55, 0.27, 0.12, 0.06))[0]
-    chosen = {skus[min(int(chance.expovariate(0.35)), len(skus) - 1)] for _ in range(lines)}
+    lines = rng.choices((1, 2, 3, 4), (0.55, 0.27, 0.12, 0.06))[0]
+    chosen = {skus[min(int(rng.expovariate(0.35)), len(skus) - 1)] for _ in range(lines)}
     items = [
-        {"sku": sku, "quantity": chance.choices((1, 2, 3), (0.75, 0.2, 0.05))[0], "unit_price": PRICES[sku]}
+        {"sku": sku, "quantity": rng.choices((1, 2, 3), (0.75, 0.2, 0.05))[0], "unit_price": PRICES[sku]}
         for sku in sorted(chosen)
     ]
     if kind == SOLD_OUT:
         items.append({"sku": SOLD_OUT_SKU, "quantity": 1, "unit_price": 2500})
     return {
-        "customer_id": f"customer-{min(int(chance.paretovariate(1.1)), CUSTOMERS)}",
-        "currency": chance.choices(("EUR", "USD", "JPY"), (0.8, 0.15, 0.05))[0],
+        "customer_id": f"customer-{min(int(rng.paretovariate(1.1)), CUSTOMERS)}",
+        "currency": rng.choices(("EUR", "USD", "JPY"), (0.8, 0.15, 0.05))[0],
         "items": items,
-        "payment_method": chance.choice(_METHODS[kind]),
+        "payment_method": rng.choice(_METHODS[kind]),
     }
 
 

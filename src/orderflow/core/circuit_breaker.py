@@ -45,11 +45,11 @@ class CircuitBreaker:
     begin. Since `contradicted_at` keys that had not failed succeed. Before `untried_at` none of those is tried.
     """
 
-    def __init__(self, backoff: Backoff, clock: Clock, chance: random.Random) -> None:
+    def __init__(self, backoff: Backoff, clock: Clock, rng: random.Random) -> None:
         self.history = TrialHistory()
         self._backoff = backoff
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._reset(None)
 
     def _reset(self, evidence: Evidence | None) -> None:
@@ -163,7 +163,7 @@ class CircuitBreaker:
             self.probe_at = self._after_backoff()
 
     def _after_backoff(self) -> float:
-        return self._clock.monotonic() + self._backoff.delay_ms(max(1, self._failed_rounds), self._chance) / 1000
+        return self._clock.monotonic() + self._backoff.delay_ms(max(1, self._failed_rounds), self._rng) / 1000
 
     def _left(self, until: float) -> float:
         return max(0.0, until - self._clock.monotonic())
@@ -182,14 +182,14 @@ class CircuitBreakers:
     """Those of one consumer. Events that an operator has replayed fail for themselves: they were given up before."""
 
     def __init__(
-        self, service: str, consumer: str, backoff: Backoff, signals: Signals, clock: Clock, chance: random.Random
+        self, service: str, consumer: str, backoff: Backoff, signals: Signals, clock: Clock, rng: random.Random
     ) -> None:
         self._service = service
         self._consumer = consumer
         self._backoff = backoff
         self._signals = signals
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self.open: dict[str, CircuitBreaker] = {}
         self._all: dict[str, CircuitBreaker] = {}
         self._overruled: Mapping[str, Verdict] = {}
@@ -307,7 +307,7 @@ class CircuitBreakers:
     def _breaker(self, event_type: str) -> CircuitBreaker:
         breaker = self._all.get(event_type)
         if breaker is None:
-            breaker = self._all[event_type] = CircuitBreaker(self._backoff, self._clock, self._chance)
+            breaker = self._all[event_type] = CircuitBreaker(self._backoff, self._clock, self._rng)
         return breaker
 
     def _outage(self, event_type: str, history: TrialHistory, now: float) -> Evidence | None:

@@ -42,7 +42,7 @@ class Policy:
     retry: RetryPolicy
     away: Backoff
     ask_again: Backoff
-    chance: random.Random
+    rng: random.Random
     slots: int
     lease_ms: int
     release: str
@@ -218,7 +218,7 @@ class BatchHandler:
         for intent in decision.intents:
             again = intent.key == envelope.intent
             attempts = incoming.asked + 1 if again else 0
-            delay = self._policy.ask_again.delay_ms(attempts, self._policy.chance) if again else 0
+            delay = self._policy.ask_again.delay_ms(attempts, self._policy.rng) if again else 0
             target = self.changes.postponed if again else self.changes.opened
             target.append(
                 OpenIntent(
@@ -370,8 +370,8 @@ class Parking:
         """How many attempts are used up now, and when the next is, in ms; None: there is none."""
         policy = self._policy
         if incoming.name in self._terms.free:
-            return max(1, before), policy.away.longest_ms(policy.chance)
-        return before + 1, policy.retry.again_in_ms(before + 1, policy.chance)
+            return max(1, before), policy.away.longest_ms(policy.rng)
+        return before + 1, policy.retry.again_in_ms(before + 1, policy.rng)
 
     def _has_room(self, incoming: Incoming) -> bool:
         if incoming.parked is not None:

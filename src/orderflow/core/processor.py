@@ -162,8 +162,8 @@ class Processor:
         """What this process knows of outages at the consumer."""
         watch = self._watches.get(consumer)
         if watch is None:
-            away, chance = self._policy.away, self._policy.chance
-            watch = CircuitBreakers(self.service.name, consumer, away, self._signals, self._clock, chance)
+            away, rng = self._policy.away, self._policy.rng
+            watch = CircuitBreakers(self.service.name, consumer, away, self._signals, self._clock, rng)
             self._watches[consumer] = watch
         return watch
 

@@ -112,13 +112,13 @@ async def _serve(
     if settings.alert_url and not settings.alert_secret:
         log.write(Level.WARNING, "alerts-unsigned", {"detail": "set alert_secret, so that receivers can trust them"})
     arm(settings, service.name, log)
-    chance = system_random()
+    rng = system_random()
     async with (
-        alerting(settings, signals, clock, chance),
-        tracing(service, settings, signals, chance) as spans,
+        alerting(settings, signals, clock, rng),
+        tracing(service, settings, signals, rng) as spans,
         beside(sum_up(log)),
     ):
-        process = ServiceProcess(service, settings, signals, metrics, clock, chance, listeners, spans)
+        process = ServiceProcess(service, settings, signals, metrics, clock, rng, listeners, spans)
         process.open()
         log.write(Level.INFO, "listening", {**process.places, "connections_max": process.connections_max})
         try:

@@ -40,13 +40,13 @@ class TroubledLog(MemoryLog):
     def __init__(
         self,
         clock: Clock,
-        chance: random.Random,
+        rng: random.Random,
         *,
         session_timeout_s: float,
         committed: Callable[[str, Sequence[ConsumerRecord]], None] = lambda *_: None,
         appended: Callable[[Sequence[ProducerRecord]], None] = lambda _: None,
     ) -> None:
-        super().__init__(clock, chance, session_timeout_s=session_timeout_s)
+        super().__init__(clock, rng, session_timeout_s=session_timeout_s)
         self.late: set[Place] = set()
         self._tell_committed = committed
         self._tell_appended = appended

@@ -37,13 +37,13 @@ class Operators:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._chance = seeded(world.plan.seed, "operators")
+        self._rng = seeded(world.plan.seed, "operators")
 
     async def act(self) -> None:
         """One act at one service."""
-        service = self._chance.choice(list(self._world.databases))
+        service = self._rng.choice(list(self._world.databases))
         acts = [self._rehearse, self._replay, self._edit, self._discard, self._settle, self._settle, self._republish]
-        await self._chance.choice(acts)(service)
+        await self._rng.choice(acts)(service)
 
     async def look_after_all(self) -> None:
         """Replay everything; then give up what is not ours, and replay the rest until nothing is dead."""
@@ -72,14 +72,14 @@ class Operators:
         await self._ask(service, rehearse)
 
     async def _replay(self, service: str) -> None:
-        plan = ReplayPlan(canary=self._chance.random() < 0.3, failing_share_max=1.0, lag_growth_max=None)
+        plan = ReplayPlan(canary=self._rng.random() < 0.3, failing_share_max=1.0, lag_growth_max=None)
         await self._ask(service, lambda engine: engine.recovery.replay(LetterFilter(), plan, ACT))
 
     async def _edit(self, service: str) -> None:
         """The same in other bytes: what the event says is right as it is."""
         ours = [each.event for each in self._dead(service) if self._is_ours(each) and each.event.intent is None]
         if ours:
-            event = self._chance.choice(ours)
+            event = self._rng.choice(ours)
             value = b" " + (event.record.value or b"")
             await self._ask(service, lambda engine: engine.recovery.edit(event.event_id, value, ACT))
 
@@ -107,7 +107,7 @@ class Operators:
         """What the bank will not give back is asked for once more, or given back in another way."""
         payments = self._world.model.payments.items()
         for order_id in [order_id for order_id, payment in payments if payment.status == "REFUND_REFUSED"]:
-            outcome = self._chance.choice((SettlementOutcome.ASK_AGAIN, SettlementOutcome.REFUNDED))
+            outcome = self._rng.choice((SettlementOutcome.ASK_AGAIN, SettlementOutcome.REFUNDED))
             if outcome is SettlementOutcome.REFUNDED:
                 self._world.model.by_word.add(order_id)
             await self._ask("payment", partial(_submit, SettlePayment(order_id=UUID(order_id), outcome=outcome)))

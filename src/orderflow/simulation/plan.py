@@ -198,78 +198,78 @@ CROWDED = ("crowd", "most")
 
 def draw(seed: int) -> WorldPlan:
     """The plan of a seed: always the same. Some shapes show what chance alone would seldom bring together."""
-    chance = seeded(seed, "plan")
-    shape = chance.choice(SHAPES)
-    faults = tuple(fault for fault in FAULTS[shape] if chance.random() < 0.6)
-    focus = chance.choice(STEPS) if faults and chance.random() < 0.5 else ""
+    rng = seeded(seed, "plan")
+    shape = rng.choice(SHAPES)
+    faults = tuple(fault for fault in FAULTS[shape] if rng.random() < 0.6)
+    focus = rng.choice(STEPS) if faults and rng.random() < 0.5 else ""
     if shape == "calm" and faults:
-        focus = chance.choice(AT_THE_END)
+        focus = rng.choice(AT_THE_END)
     late = shape == "late"
     return WorldPlan(
         base=seed,
         seed=seed,
-        orders=chance.randint(11, 14) if shape in CROWDED else chance.choice((1, 1, 2, 2, 3, 4, 6)),
+        orders=rng.randint(11, 14) if shape in CROWDED else rng.choice((1, 1, 2, 2, 3, 4, 6)),
         at_once=shape in (*CROWDED, "race"),
-        currencies=("EUR",) if chance.random() < 0.5 else ("EUR", "USD", "JPY", "KWD"),
-        varied=chance.random() < 0.5,
-        reuses_keys=chance.random() < 0.5,
-        operators=chance.random() < 0.5,
+        currencies=("EUR",) if rng.random() < 0.5 else ("EUR", "USD", "JPY", "KWD"),
+        varied=rng.random() < 0.5,
+        reuses_keys=rng.random() < 0.5,
+        operators=rng.random() < 0.5,
         idle_s=57.5 if late else 0.0,
-        out_of_stock=0.9 if focus in BANK_STEPS or shape == "crowd" else chance.choice((0.1, 0.5)),
-        processes={name: 2 if chance.random() < TWO.get(shape, 0.25) else 1 for name in SERVICES},
-        partitions=chance.randint(1, 3),
+        out_of_stock=0.9 if focus in BANK_STEPS or shape == "crowd" else rng.choice((0.1, 0.5)),
+        processes={name: 2 if rng.random() < TWO.get(shape, 0.25) else 1 for name in SERVICES},
+        partitions=rng.randint(1, 3),
         faults=faults,
-        fault_every=chance.choice((10.0, 25.0, 60.0, 150.0)),
+        fault_every=rng.choice((10.0, 25.0, 60.0, 150.0)),
         focus=focus,
-        troubles=(Trouble.LOG_AWAY,) if late else _troubles(chance, shape, focus),
-        troubled_s=6.0 if late else chance.choice((1.5, 3.0, 6.0)),
-        session_timeout_s=chance.choice((0.5, 2.0)),
-        skew_ms=chance.choice((0, 50, 5_000)),
-        bank_timeout_s=chance.choice((0.3, 1.0)),
-        commit_late=chance.random() < 0.5,
-        narrow=chance.random() < 0.3,
-        haste=chance.choice((0.0, 0.5, 0.8)),
-        config=_config(chance, late=late),
+        troubles=(Trouble.LOG_AWAY,) if late else _troubles(rng, shape, focus),
+        troubled_s=6.0 if late else rng.choice((1.5, 3.0, 6.0)),
+        session_timeout_s=rng.choice((0.5, 2.0)),
+        skew_ms=rng.choice((0, 50, 5_000)),
+        bank_timeout_s=rng.choice((0.3, 1.0)),
+        commit_late=rng.random() < 0.5,
+        narrow=rng.random() < 0.3,
+        haste=rng.choice((0.0, 0.5, 0.8)),
+        config=_config(rng, late=late),
     )
 
 
-def _troubles(chance: random.Random, shape: str, focus: str) -> tuple[Trouble, ...]:
+def _troubles(rng: random.Random, shape: str, focus: str) -> tuple[Trouble, ...]:
     may = {
         "local": sorted(LOCAL),
         "calm": [*sorted(CALM), *[Trouble.DRAIN] * 4],
         "race": [Trouble.DUPLICATE, Trouble.REWIND],
     }.get(shape)
     if shape == "crowd":
-        return (Trouble.REFUSE_ALL, chance.choice((Trouble.KILL, Trouble.DRAIN, Trouble.POISONS, Trouble.RESTOCK)))
+        return (Trouble.REFUSE_ALL, rng.choice((Trouble.KILL, Trouble.DRAIN, Trouble.POISONS, Trouble.RESTOCK)))
     if shape == "most":
-        return (Trouble.REFUSE_MOST, chance.choice((Trouble.STRANGERS, Trouble.POISONS, Trouble.RESTOCK)))
+        return (Trouble.REFUSE_MOST, rng.choice((Trouble.STRANGERS, Trouble.POISONS, Trouble.RESTOCK)))
     if shape == "unserved":
-        return (Trouble.UNSERVED, *[chance.choice((Trouble.UNSERVED, Trouble.BANK_MUTE, Trouble.RESTOCK))])
+        return (Trouble.UNSERVED, *[rng.choice((Trouble.UNSERVED, Trouble.BANK_MUTE, Trouble.RESTOCK))])
     if shape == "operated":
-        return (Trouble.BANK_MUTE, Trouble.REFUSE, Trouble.POISON, *[Trouble.OPERATE] * chance.randint(2, 6))
+        return (Trouble.BANK_MUTE, Trouble.REFUSE, Trouble.POISON, *[Trouble.OPERATE] * rng.randint(2, 6))
     if may is not None:
-        return tuple(chance.choice(may) for _ in range(chance.choice((1, 2, 4))))
-    kinds = [trouble for trouble in Trouble if chance.random() < 0.4]
-    count = chance.choice((0, 1, 2, 4, 6)) if kinds else 0
-    drawn = tuple(chance.choice(kinds) for _ in range(count))
+        return tuple(rng.choice(may) for _ in range(rng.choice((1, 2, 4))))
+    kinds = [trouble for trouble in Trouble if rng.random() < 0.4]
+    count = rng.choice((0, 1, 2, 4, 6)) if kinds else 0
+    drawn = tuple(rng.choice(kinds) for _ in range(count))
     return (*drawn, *[Trouble.REFUSE] * 4) if focus == "parked" else drawn
 
 
-def _config(chance: random.Random, *, late: bool) -> EngineConfig:
+def _config(rng: random.Random, *, late: bool) -> EngineConfig:
     """The production engine with shorter waits, so that a virtual minute is enough, and batches of any size."""
     return EngineConfig(
-        batch_max=chance.choice((1, 2, 5, 500)),
-        command_queue_max=chance.choice((2, 4096)),
-        attempts_max=chance.choice((2, 6)),
+        batch_max=rng.choice((1, 2, 5, 500)),
+        command_queue_max=rng.choice((2, 4096)),
+        attempts_max=rng.choice((2, 6)),
         retry_first_ms=100,
         retry_ceiling_ms=1_000,
         infrastructure_ceiling_ms=500,
         ask_again_first_ms=100,
         ask_again_ceiling_ms=1_000,
-        gateway_concurrency=chance.choice((1, 256)),
-        gateway_queue_max=chance.choice((1, 2048)),
+        gateway_concurrency=rng.choice((1, 256)),
+        gateway_queue_max=rng.choice((1, 2048)),
         intent_lease_ms=2_000,
-        outbox_slots=chance.choice((1, 4)),
+        outbox_slots=rng.choice((1, 4)),
         outbox_keep_ms=500 if late else 24 * 3_600_000,
     )
 

@@ -47,12 +47,12 @@ class TroubledBook(MemoryBook):
     each booking.
     """
 
-    def __init__(self, hop: Callable[[str], Awaitable[None]], chance: random.Random, told: Model) -> None:
+    def __init__(self, hop: Callable[[str], Awaitable[None]], rng: random.Random, told: Model) -> None:
         super().__init__()
         self._told = told
         self.away = False
         self.mute = 0.0
-        self._chance = chance
+        self._rng = rng
         self._hop = hop
 
     async def charge(self, charge: Charge) -> Charge:
@@ -83,12 +83,12 @@ class TroubledBook(MemoryBook):
         await self._hop(step)
         if self.away:
             raise BankUnavailableError("the bank does not answer")
-        if self._chance.random() < self.mute / 2:
+        if self._rng.random() < self.mute / 2:
             raise BankFailedError("the bank has a fault of its own, and has booked nothing")
 
     async def _answer(self, step: str) -> None:
         await self._hop(step)
-        if self._chance.random() < self.mute:
+        if self._rng.random() < self.mute:
             raise bank_error(step)
 
 
@@ -150,7 +150,7 @@ class Process:
         self.alive = True
         self.at = ""
         """The step that it passed last."""
-        self.chance = seeded(habitat.plan.seed, f"{name} {life}")
+        self.rng = seeded(habitat.plan.seed, f"{name} {life}")
         self._habitat = habitat
         self._context = contextvars.copy_context()
         self._context.run(OWNER.set, self)
@@ -197,7 +197,7 @@ class Process:
 
     def _boot(self) -> None:
         habitat, plan = self._habitat, self._habitat.plan
-        clock = self._clock = VirtualClock(habitat.loop, self.chance.randint(-plan.skew_ms, plan.skew_ms))
+        clock = self._clock = VirtualClock(habitat.loop, self.rng.randint(-plan.skew_ms, plan.skew_ms))
         self._store = MemoryStore(
             habitat.databases[self.service],
             slots=plan.config.outbox_slots,
@@ -213,7 +213,7 @@ class Process:
             gateway=self._gateway(clock),
             signals=Signals([lambda signal: habitat.told(self.name, signal)]),
             clock=clock,
-            chance=self.chance,
+            rng=self.rng,
             config=plan.config,
         )
         self._engine.start()

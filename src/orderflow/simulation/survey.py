@@ -43,16 +43,16 @@ class Steering:
         """In how many worlds each thing has happened."""
         self._fresh = start
         self._fresh_share = fresh_share
-        self._chance = seeded(start, "steering")
+        self._rng = seeded(start, "steering")
         self._shown_by: dict[str, list[WorldPlan]] = {}
         self._rare: list[str] = []
 
     def next(self) -> WorldPlan:
         """The next world to look at."""
-        if not self._rare or self._chance.random() < self._fresh_share:
+        if not self._rare or self._rng.random() < self._fresh_share:
             self._fresh += 1
             return draw(self._fresh - 1)
-        return relative(self._chance.choice(self._shown_by[self._rarest()]), self._chance)
+        return relative(self._rng.choice(self._shown_by[self._rarest()]), self._rng)
 
     def learn(self, plan: WorldPlan, coverage: Collection[str]) -> None:
         """What has happened in a world."""
@@ -68,7 +68,7 @@ class Steering:
         """The rarest of some; what has become common is forgotten as it comes up."""
         found = ""
         for _ in range(CANDIDATES):
-            place = self._chance.randrange(len(self._rare))
+            place = self._rng.randrange(len(self._rare))
             what = self._rare[place]
             if self.counts[what] > RARE_MAX and len(self._rare) > 1:
                 self._rare[place] = self._rare[-1]
@@ -78,51 +78,51 @@ class Steering:
         return found or self._rare[0]
 
 
-def relative(plan: WorldPlan, chance: random.Random) -> WorldPlan:
+def relative(plan: WorldPlan, rng: random.Random) -> WorldPlan:
     """The plan in another order of events, and most often with one or two things changed."""
-    plan = replace(plan, seed=chance.randrange(2**32))
-    for _ in range(chance.choice((0, 1, 1, 2))):
-        plan = chance.choice(CHANGES)(plan, chance)
+    plan = replace(plan, seed=rng.randrange(2**32))
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        plan = rng.choice(CHANGES)(plan, rng)
     return plan
 
 
-def _orders(plan: WorldPlan, chance: random.Random) -> WorldPlan:
-    return replace(plan, orders=max(1, min(14, plan.orders + chance.choice((-2, -1, 1, 2, 4)))))
+def _orders(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+    return replace(plan, orders=max(1, min(14, plan.orders + rng.choice((-2, -1, 1, 2, 4)))))
 
 
-def _faults(plan: WorldPlan, chance: random.Random) -> WorldPlan:
-    faults = set(plan.faults) ^ {chance.choice(list(ProcessFault))}
+def _faults(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+    faults = set(plan.faults) ^ {rng.choice(list(ProcessFault))}
     return replace(plan, faults=tuple(sorted(faults)), focus=plan.focus if faults else "")
 
 
-def _focus(plan: WorldPlan, chance: random.Random) -> WorldPlan:
-    return replace(plan, focus=chance.choice(STEPS), faults=plan.faults or (chance.choice(list(ProcessFault)),))
+def _focus(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+    return replace(plan, focus=rng.choice(STEPS), faults=plan.faults or (rng.choice(list(ProcessFault)),))
 
 
-def _troubles(plan: WorldPlan, chance: random.Random) -> WorldPlan:
+def _troubles(plan: WorldPlan, rng: random.Random) -> WorldPlan:
     troubles = list(plan.troubles)
-    if troubles and chance.random() < 0.4:
-        troubles.pop(chance.randrange(len(troubles)))
-    if len(troubles) < TROUBLES_MAX and chance.random() < 0.7:
-        troubles.append(chance.choice(list(Trouble)))
+    if troubles and rng.random() < 0.4:
+        troubles.pop(rng.randrange(len(troubles)))
+    if len(troubles) < TROUBLES_MAX and rng.random() < 0.7:
+        troubles.append(rng.choice(list(Trouble)))
     return replace(plan, troubles=tuple(troubles))
 
 
-def _processes(plan: WorldPlan, chance: random.Random) -> WorldPlan:
-    name = chance.choice(SERVICES)
+def _processes(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+    name = rng.choice(SERVICES)
     return replace(plan, processes={**plan.processes, name: 3 - plan.processes[name]})
 
 
 def _one_of(name: str, *values: Any) -> Callable[[WorldPlan, random.Random], WorldPlan]:
-    def change(plan: WorldPlan, chance: random.Random) -> WorldPlan:
-        return replace(plan, **{name: chance.choice(values)})
+    def change(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+        return replace(plan, **{name: rng.choice(values)})
 
     return change
 
 
 def _setting(name: str, *values: int) -> Callable[[WorldPlan, random.Random], WorldPlan]:
-    def change(plan: WorldPlan, chance: random.Random) -> WorldPlan:
-        config: EngineConfig = replace(plan.config, **{name: chance.choice(values)})  # type: ignore[arg-type]
+    def change(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+        config: EngineConfig = replace(plan.config, **{name: rng.choice(values)})  # type: ignore[arg-type]
         return replace(plan, config=config)
 
     return change

@@ -208,7 +208,7 @@ class World:
         self.troubled = False
         self.loop = virtual_loop(seeded(plan.seed, "order of callbacks"))
         self.clock = VirtualClock(self.loop)
-        self.chance = seeded(plan.seed, "faults")
+        self.rng = seeded(plan.seed, "faults")
         self._haste = seeded(plan.seed, "haste").random
         self.log = self._log()
         self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"), self.model)
@@ -283,7 +283,7 @@ class World:
     def some_process(self, service: str) -> Process | None:
         """One that runs, if any does."""
         running = [process for process in self.processes.values() if process.service == service]
-        return self.chance.choice(running) if running else None
+        return self.rng.choice(running) if running else None
 
     def databases_of(self, consumer: str) -> MemoryDatabase:
         """The database of a consumer."""
@@ -306,17 +306,17 @@ class World:
         process.at = step
         self._until_fault -= 1
         if not self.troubled or not (
-            self._until_fault <= 0 or (step == self.plan.focus and self.chance.random() < FOCUS_SHARE)
+            self._until_fault <= 0 or (step == self.plan.focus and self.rng.random() < FOCUS_SHARE)
         ):
             return OTHERS_FIRST if self._haste() >= self.plan.haste else GO_ON
         self._until_fault = self._draw_fault()
-        return self._befall(process, step, self.chance.choice(self.plan.faults))
+        return self._befall(process, step, self.rng.choice(self.plan.faults))
 
     def _cut_append(self, records: int) -> int | None:
         """After how many records an append breaks off; None: it does not."""
-        if not self.troubled or ProcessFault.ERROR not in self.plan.faults or self.chance.random() > 0.05:
+        if not self.troubled or ProcessFault.ERROR not in self.plan.faults or self.rng.random() > 0.05:
             return None
-        return self.chance.randrange(records)
+        return self.rng.randrange(records)
 
     def heal(self) -> None:
         """Everything works again from now on, and every process runs."""
@@ -392,17 +392,17 @@ class World:
             case ProcessFault.ERROR:
                 _fail(step)
             case ProcessFault.DELAY:
-                await asyncio.sleep(math.exp(self.chance.uniform(math.log(0.001), math.log(1.5))))
+                await asyncio.sleep(math.exp(self.rng.uniform(math.log(0.001), math.log(1.5))))
 
     def _restart(self, process: Process) -> None:
-        delay_s = self.chance.uniform(0.0, RESTART_AFTER_S)
+        delay_s = self.rng.uniform(0.0, RESTART_AFTER_S)
         self.loop.call_later(delay_s, self.boot, process.service, process.name, context=contextvars.Context())
 
     def _draw_fault(self) -> float:
         """Steps until the next fault: memoryless."""
         if not self.plan.faults:
             return math.inf
-        return 1.0 + self.chance.expovariate(1.0 / self.plan.fault_every)
+        return 1.0 + self.rng.expovariate(1.0 / self.plan.fault_every)
 
     def _log(self) -> TroubledLog:
         return TroubledLog(

@@ -40,8 +40,8 @@ class Watched:
         self.clock = StillClock()
         self.seen: list[Signal] = []
         self.world = World()
-        chance = random.Random(1)
-        self.watch = CircuitBreakers("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, chance)
+        rng = random.Random(1)
+        self.watch = CircuitBreakers("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, rng)
 
     def incoming(self, key: str, *, opened: bool = False) -> Incoming:
         event = Opened(name=key) if opened else Counted(name=key, amount=1)

@@ -58,7 +58,7 @@ class Running:
             gateway=gateway,
             signals=self.world.signals,
             clock=self.world.clock,
-            chance=random.Random(3),
+            rng=random.Random(3),
             config=config,
         )
 

@@ -23,7 +23,7 @@ from orderflow.core.service import Decision, Ref, RefusedError, Row, Rows
 from orderflow.core.store import DataRefusedError, End, ParkedQuery, Plan, StoreUnavailableError
 from orderflow.core.telemetry import BatchCommitted, BatchSplit, Outcome
 from orderflow.core.testing.state import Rules
-from tests.support.chance import Drawn
+from tests.support.rng import Drawn
 from tests.unit.core.still_clock import StillClock
 from tests.unit.core.toy import Asked, Counted, Movement, Noticed, Opened, Said, Tally, Total
 from tests.unit.core.world import TRACE, World, command, header, outcomes, record_of
@@ -582,7 +582,7 @@ async def test_who_divides_a_batch_says_so() -> None:
 
 async def test_an_intent_is_asked_at_once_and_again_after_a_pause_and_stays_open_meanwhile() -> None:
     world = World()
-    policy = dataclasses.replace(world.policy, ask_again=Backoff(8_000, 8_000), chance=Drawn(0.0))
+    policy = dataclasses.replace(world.policy, ask_again=Backoff(8_000, 8_000), rng=Drawn(0.0))
     processor = Processor(world.service, world.store, policy, world.signals, world.clock, world.committed.append)
 
     await processor.admit("counter", [world.read(Asked(name="k"))])

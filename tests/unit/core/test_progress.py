@@ -119,7 +119,7 @@ class Rig:
             gateway=gateway,
             signals=self.world.signals,
             clock=self.clock,
-            chance=random.Random(3),
+            rng=random.Random(3),
             config=config or EngineConfig(),
             end=self.ended.append,
         )

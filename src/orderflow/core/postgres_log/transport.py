@@ -81,7 +81,7 @@ class PostgresLogTransport:
         self,
         url: str,
         *,
-        chance: random.Random,
+        rng: random.Random,
         session_timeout_s: float,
         timeout_s: float,
         maintenance_every_s: float,
@@ -93,7 +93,7 @@ class PostgresLogTransport:
         self._timeout_s = timeout_s
         self._maintenance_every_s = maintenance_every_s
         self._queries = load_queries(PACKAGE)
-        self._partitioner = Partitioner(chance)
+        self._partitioner = Partitioner(rng)
         self._codec = RecordCodec()
         self._link = LogSession(url, timeout_s=timeout_s, settings={"synchronous_commit": "on"}, writable=writable)
         self._reader = NoticeListener(url, self._queries, timeout_s=timeout_s, writable=writable)
@@ -110,7 +110,7 @@ class PostgresLogTransport:
         cls,
         url: str,
         *,
-        chance: random.Random | None = None,
+        rng: random.Random | None = None,
         session_timeout_s: float = 10.0,
         timeout_s: float = 10.0,
         maintenance_every_s: float = MAINTENANCE_EVERY_S,
@@ -125,7 +125,7 @@ class PostgresLogTransport:
         """
         transport = cls(
             url,
-            chance=chance or system_random(),
+            rng=rng or system_random(),
             session_timeout_s=session_timeout_s,
             timeout_s=timeout_s,
             maintenance_every_s=maintenance_every_s,

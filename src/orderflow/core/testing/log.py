@@ -92,11 +92,11 @@ class MemoryLog:
     TransportUnavailableError, as a broker that is away would.
     """
 
-    def __init__(self, clock: Clock, chance: random.Random, *, session_timeout_s: float = 10.0) -> None:
+    def __init__(self, clock: Clock, rng: random.Random, *, session_timeout_s: float = 10.0) -> None:
         self.clock = clock
         self.session_timeout_s = session_timeout_s
         self.reachable = True
-        self._partitioner = Partitioner(chance)
+        self._partitioner = Partitioner(rng)
         self._topics: dict[str, list[list[ConsumerRecord]]] = {}
         self._first: dict[TopicPartition, int] = {}
         self._groups: dict[str, ConsumerGroup] = {}

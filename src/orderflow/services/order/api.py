@@ -608,7 +608,7 @@ class OrderApi:
         customer = customers.known(order.customer_id, shop) or await customers.conceal(order.customer_id, shop)
         concealed = msgspec.structs.replace(order, customer_id=customer)
         wanted = PlaceOrder(
-            order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
+            order_id=uuid7(self._context.clock.wall_ms(), self._context.rng),
             customer_id=customer,
             currency=order.currency,
             items=order.items,
