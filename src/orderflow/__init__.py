@@ -1,18 +1,20 @@
 """Orderflow: an event-driven order-processing platform. This is the front door of its library.
 
-Whatever the author of a service needs of it is imported from here, and every other module may change without
-notice. A service in short:
+What the author of a service needs is imported from here, from `orderflow.events`, from `orderflow.http` and, in
+tests, from `orderflow.testing`. Every other module may change without notice. A service in short:
 
     from orderflow import Catalogue, Decision, Event, Row, Rows, Service, Subscription, handlers, handles
 
-`docs/adding-a-service.md` has a whole one. What stands in `__all__` keeps its meaning from one minor version to the
-next. Each name is loaded when it is first used, so that to import the package costs nothing.
+`docs/adding-a-service.md` has a whole one, `docs/library.md` says what each name is for. What stands in `__all__`
+keeps its meaning from one minor version to the next. Each name is loaded when it is first used, so that to import the
+package costs nothing.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from orderflow.front_door import front_door
 
 if TYPE_CHECKING:
     from orderflow.core.access import (
@@ -134,77 +136,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "PERSONAL": "orderflow.core.access",
-    "Role": "orderflow.core.access",
-    "Permission": "orderflow.core.access",
-    "ForbiddenError": "orderflow.core.access",
-    "Caller": "orderflow.core.access",
-    "READ": "orderflow.core.access",
-    "PLATFORM": "orderflow.core.access",
-    "OPERATE": "orderflow.core.access",
-    "APPROVE": "orderflow.core.access",
-    "Catalogue": "orderflow.core.messages",
-    "UndecodableError": "orderflow.core.messages",
-    "Upcaster": "orderflow.core.messages",
-    "Clock": "orderflow.core.timing",
-    "Decision": "orderflow.core.service",
-    "Handler": "orderflow.core.service",
-    "Intent": "orderflow.core.service",
-    "RefusedError": "orderflow.core.service",
-    "Restatement": "orderflow.core.service",
-    "Service": "orderflow.core.service",
-    "Stated": "orderflow.core.service",
-    "Statement": "orderflow.core.service",
-    "Subscription": "orderflow.core.service",
-    "handlers": "orderflow.core.service",
-    "handles": "orderflow.core.service",
-    "Envelope": "orderflow.core.messages",
-    "FinalError": "orderflow.core.failures",
-    "FLOW_EVENTS": "orderflow.core.dead_letters",
-    "FLOW_STATUS": "orderflow.core.dead_letters",
-    "Dead": "orderflow.core.dead_letters",
-    "FlowEvent": "orderflow.core.dead_letters",
-    "Parked": "orderflow.core.dead_letters",
-    "Reopened": "orderflow.core.dead_letters",
-    "Gateway": "orderflow.core.side_effects",
-    "GatewayUnavailableError": "orderflow.core.side_effects",
-    "uuid7": "orderflow.core.identity",
-    "uuid_of": "orderflow.core.identity",
-    "uuid_text": "orderflow.core.identity",
-    "IllegalTransitionError": "orderflow.core.service",
-    "StateMachine": "orderflow.core.service",
-    "Answer": "orderflow.core.messages",
-    "Command": "orderflow.core.messages",
-    "Event": "orderflow.core.messages",
-    "Message": "orderflow.core.messages",
-    "ConfirmationNeededError": "orderflow.core.operations.model",
-    "SecondPersonNeededError": "orderflow.core.operations.model",
-    "Fact": "orderflow.core.service",
-    "Ref": "orderflow.core.service",
-    "Row": "orderflow.core.service",
-    "Rows": "orderflow.core.service",
-    "BatchCommitted": "orderflow.core.telemetry",
-    "Signal": "orderflow.core.telemetry",
-    "Signals": "orderflow.core.telemetry",
-    "TaskFailed": "orderflow.core.telemetry",
-    "StoreUnavailableError": "orderflow.core.store",
-    "load_queries": "orderflow.core.postgres.queries",
-    "Commands": "orderflow.runtime.definition",
-    "Database": "orderflow.runtime.definition",
-    "Record": "orderflow.runtime.definition",
-    "ServiceConfig": "orderflow.runtime.definition",
-    "ServiceContext": "orderflow.runtime.definition",
-    "Surroundings": "orderflow.runtime.definition",
+    "orderflow.core.access": "APPROVE OPERATE PERSONAL PLATFORM READ Caller ForbiddenError Permission Role",
+    "orderflow.core.dead_letters": "FLOW_EVENTS FLOW_STATUS Dead FlowEvent Parked Reopened",
+    "orderflow.core.failures": "FinalError",
+    "orderflow.core.identity": "uuid7 uuid_of uuid_text",
+    "orderflow.core.messages": "Answer Catalogue Command Envelope Event Message UndecodableError Upcaster",
+    "orderflow.core.operations.model": "ConfirmationNeededError SecondPersonNeededError",
+    "orderflow.core.postgres.queries": "load_queries",
+    "orderflow.core.service": (
+        "Decision Fact Handler IllegalTransitionError Intent Ref RefusedError Restatement Row Rows Service "
+        "StateMachine Stated Statement Subscription handlers handles"
+    ),
+    "orderflow.core.side_effects": "Gateway GatewayUnavailableError",
+    "orderflow.core.store": "StoreUnavailableError",
+    "orderflow.core.telemetry": "BatchCommitted Signal Signals TaskFailed",
+    "orderflow.core.timing": "Clock",
+    "orderflow.runtime.definition": "Commands Database Record ServiceConfig ServiceContext Surroundings",
 }
 
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'orderflow' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(home), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*_HOMES, "__version__"])
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = front_door(__name__, _HOMES)

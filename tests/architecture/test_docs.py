@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+from orderflow.bank import APPROVED, DECLINED, MISBEHAVING, REFUND_FAILS
 from orderflow.cli import main
-from orderflow.services.bank.bank import APPROVED, DECLINED, MISBEHAVING, REFUND_FAILS
 from tests.architecture.sources import PROJECT, short
 
 DOCUMENTS = [
@@ -115,6 +117,17 @@ def exists(words: list[str]) -> bool:
         command = found
     options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     return all(word in options or word in ("--help", "--version") for word in words if word.startswith("--"))
+
+
+def test_the_test_that_the_page_on_services_shows_is_the_one_of_the_example_and_passes() -> None:
+    page = (PROJECT / "docs" / "adding-a-service.md").read_text("utf-8")
+    (shown,) = re.findall(r"^```python\n(.+?)^```$", page, re.MULTILINE | re.DOTALL)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/shipping"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=300)
+
+    assert (PROJECT / "examples" / "shipping" / "test_shipping.py").read_text("utf-8").endswith(f"\n{shown}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
 
 
 def test_the_payment_methods_that_documents_name_are_those_of_the_simulated_bank() -> None:

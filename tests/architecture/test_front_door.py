@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import pytest
 
 import orderflow
-from tests.architecture.sources import PROJECT
+import orderflow.events
+import orderflow.http
+import orderflow.testing
+from tests.architecture.sources import PACKAGE, PROJECT, python_files, short, tree
 
 DECISIONS = """
 from typing import ClassVar
 from orderflow import Decision, Envelope, Event, Rows, handles
+from orderflow import Descision  # refused
+from orderflow.http import Replly  # refused
 
 class Sent(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "test.Sent"
@@ -45,28 +53,80 @@ def touches_another(rows: Rows, event: Sent) -> Decision: ...
 """
 
 
-def test_every_name_is_there_and_no_other() -> None:
-    assert {name for name in orderflow.__all__ if getattr(orderflow, name, None) is None} == set()
-    assert sorted(orderflow.__all__) == dir(orderflow)
-    with pytest.raises(AttributeError, match="no attribute 'Inlet'"):
-        _ = orderflow.Inlet
+LAZY = (orderflow, orderflow.events, orderflow.http)
+DOORS: tuple[ModuleType, ...] = (*LAZY, orderflow.testing)
+"""With what the services and examples may import of the library."""
+
+PAGE = PROJECT / "docs" / "library.md"
+SAMPLE = PROJECT / "tests" / "support" / "sample" / "service.py"
+OUTSIDE_WORLD = "orderflow.bank"
+"""What the payment service asks is no part of the library."""
 
 
-def test_every_name_is_documented() -> None:
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
+def test_every_name_is_there_and_no_other(door: ModuleType) -> None:
+    assert {name for name in door.__all__ if getattr(door, name, None) is None} == set()
+    assert door is orderflow.testing or {*door.__all__} - {"__version__"} == {*dir(door)}
+    with pytest.raises(AttributeError, match=f"module '{door.__name__}' has no attribute 'Inlet'"):
+        door.Inlet  # noqa: B018
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
+def test_every_name_is_documented(door: ModuleType) -> None:
+    section = PAGE.read_text("utf-8").partition(f"\n## `{door.__name__}`\n")[2].partition("\n## ")[0]
+    names = re.findall(r"^\| (`.+?`) \| .+ \|$", section, re.MULTILINE)
+    named = re.findall(r"`(\w+)`", ", ".join(names))
     bare = [
         name
-        for name in orderflow.__all__
-        if callable(value := getattr(orderflow, name)) and not (value.__doc__ or "").strip()
+        for name in door.__all__
+        if isinstance(value := getattr(door, name), type | FunctionType) and not (value.__doc__ or "").strip()
     ]
+
+    assert sorted(named) == sorted(door.__all__)
     assert bare == []
 
 
-def test_to_import_it_loads_nothing_of_the_library() -> None:
+def test_services_and_examples_import_the_library_by_its_doors_alone() -> None:
+    public = {door.__name__: {*door.__all__} for door in DOORS}
+    found = [
+        f"{short(path)}: {module}"
+        for path in (*python_files("src/orderflow/services", "examples"), SAMPLE)
+        for node in ast.walk(tree(path))
+        for module, names in imports(node)
+        if module.split(".")[0] == "orderflow"
+        and not is_within(module, OUTSIDE_WORLD)
+        and not (path.is_relative_to(PACKAGE) and is_within(module, own_package(path)))
+        and not names <= public.get(module, set())
+    ]
+
+    assert found == []
+
+
+def imports(node: ast.AST) -> list[tuple[str, set[str]]]:
+    """Modules, and the names that are taken from each: of `import x`, "*"."""
+    if isinstance(node, ast.Import):
+        return [(each.name, {"*"}) for each in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [(node.module or "", {each.name for each in node.names})]
+    return []
+
+
+def is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def own_package(path: Path) -> str:
+    return ".".join(path.parent.relative_to(PACKAGE.parent).parts)
+
+
+@pytest.mark.parametrize("door", LAZY, ids=lambda door: door.__name__)
+def test_to_import_it_loads_nothing_of_the_library(door: ModuleType) -> None:
     program = (
-        "import sys, orderflow; print([name for name in sys.modules if name.startswith(('orderflow.', 'msgspec'))])"
+        f"import sys, {door.__name__}; "
+        "print([name for name in sys.modules if name.startswith(('orderflow.', 'msgspec'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert set(re.findall(r"'([^']+)'", done.stdout)) - {door.__name__} == {"orderflow.front_door"}
 
 
 def test_the_checker_of_types_refuses_a_decision_that_does_not_fit_its_message(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orderflow.registry import SAGA
-from tests.architecture.sources import PACKAGE, PROJECT, python_files, short, tree
+from tests.architecture.sources import PACKAGE, python_files, short, tree
 
 FILES = {"__init__.py", "messages.py", "model.py", "storage.py", "api.py", "service.py"}
 SERVICES = sorted(path.parent for path in PACKAGE.rglob("service.py") if (path.parent / "model.py").is_file())
@@ -24,7 +24,7 @@ IMPURE = {
     "os",
     "random",
     "time",
-    "orderflow.services.bank",
+    "orderflow.bank",
     "orderflow.http",
     "orderflow.settings",
 }
@@ -48,8 +48,14 @@ def test_every_service_has_the_same_files(folder: Path) -> None:
     assert (folder / "sql" / "migrations").is_dir()
 
 
-def test_there_are_services() -> None:
-    assert len(SERVICES) >= 4
+def test_all_that_stands_among_the_services_is_one() -> None:
+    assert {folder.name for folder in SERVICES} >= set(SAGA)
+    assert {path.parent for path in python_files("src/orderflow/services")} == {*SERVICES, PACKAGE / "services"}
+
+
+@pytest.mark.parametrize("folder", SERVICES, ids=lambda folder: folder.name)
+def test_what_is_stored_knows_no_http(folder: Path) -> None:
+    assert [name for name in imported(folder / "storage.py") if name.startswith("orderflow.http")] == []
 
 
 @pytest.mark.parametrize("folder", SERVICES, ids=lambda folder: folder.name)
@@ -101,19 +107,6 @@ def test_no_service_looks_whether_a_message_is_of_the_type_that_it_handles() -> 
         if isinstance(node, ast.Assert) and "isinstance" in ast.dump(node) and "message" in ast.dump(node)
     ]
     assert looks == []
-
-
-def test_services_and_examples_import_the_library_by_its_front_door_alone() -> None:
-    files = [*(path for folder in SERVICES for path in folder.glob("*.py")), *(PROJECT / "examples").rglob("*.py")]
-    inside = {path.relative_to(PACKAGE).parts[0] for path in python_files("src")} & {"core"}
-    found = [
-        f"{short(path)}: {name}"
-        for path in files
-        for name in imported(path)
-        if any(name.startswith(f"orderflow.{each}.") for each in inside)
-    ]
-    assert inside
-    assert found == []
 
 
 def test_no_list_of_the_services_stands_outside_of_the_registry() -> None:

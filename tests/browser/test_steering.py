@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 from playwright.async_api import Browser, BrowserContext, Page, Route, expect
 
-from orderflow.services.bank.bank import REFUND_FAILS
+from orderflow.bank import REFUND_FAILS
 from tests.browser.conftest import PATIENCE_MS
 from tests.browser.test_letters import clear_faults, poison
 from tests.e2e.shop import VISA, Shop

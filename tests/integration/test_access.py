@@ -19,7 +19,7 @@ from orderflow.access.tokens import TokensFile
 from orderflow.core.access import Role
 from orderflow.core.transport import ProducerRecord
 from orderflow.events.base import PAYMENT_STATUS
-from orderflow.http import operation as examples
+from orderflow.http import Example
 from orderflow.http.operation import Operation
 from tests.support.callers import ops_url, shown
 from tests.support.postgres import PostgresServer
@@ -35,11 +35,11 @@ ORDER = {
 }
 NEVER_ANSWERS = {**ORDER, "payment_method": "pm_timeout_charged"}
 IN_PATH = {
-    "order_id": examples.ORDER_ID,
-    "sku": examples.SKU,
+    "order_id": Example.ORDER_ID,
+    "sku": Example.SKU,
     "id": "7",
     "number": "1",
-    "key": examples.ORDER_ID,
+    "key": Example.ORDER_ID,
     "fingerprint": "0" * 16,
     "consumer": "order",
     "ends": "0f",

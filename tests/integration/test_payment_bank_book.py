@@ -9,16 +9,9 @@ from uuid import uuid4
 
 import pytest
 
+from orderflow.bank import BankBook, BankFailedError, BankRefund, BankUnavailableError, Charge, MemoryBook
+from orderflow.bank.postgres import PostgresBook, bank_migrations
 from orderflow.core.postgres import schema
-from orderflow.services.bank.bank import (
-    BankBook,
-    BankFailedError,
-    BankRefund,
-    BankUnavailableError,
-    Charge,
-    MemoryBook,
-)
-from orderflow.services.bank.postgres import PostgresBook, bank_migrations
 from tests.support.decisions import id_of
 from tests.support.postgres import PostgresServer
 

@@ -14,6 +14,8 @@ from uuid import uuid4
 import pytest
 
 from orderflow.audit.collect import audited, opened
+from orderflow.bank import BankFailedError, BankUnavailableError
+from orderflow.bank.postgres import PostgresBook, bank_migrations
 from orderflow.core.postgres import schema
 from orderflow.core.postgres import sessions as postgres_sessions
 from orderflow.core.postgres.store import PostgresStore
@@ -21,8 +23,6 @@ from orderflow.core.postgres_log import PostgresLogTransport, log_migrations
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.transport import TopicSettings, TransportUnavailableError
 from orderflow.runtime.process import run_service
-from orderflow.services.bank.bank import BankFailedError, BankUnavailableError
-from orderflow.services.bank.postgres import PostgresBook, bank_migrations
 from orderflow.services.inventory.service import SERVICE as INVENTORY
 from orderflow.settings import Settings
 from tests.conformance.store_values import changes, commit, outgoing

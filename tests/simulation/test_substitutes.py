@@ -8,12 +8,12 @@ import sys
 from types import ModuleType
 from unittest import mock
 
+from orderflow.bank import BankBook, SimulatedBank
 from orderflow.core.engine import Engine
 from orderflow.core.store import Store
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.timing import Clock
 from orderflow.core.transport import Transport
-from orderflow.services.bank.bank import BankBook, SimulatedBank
 from orderflow.services.inventory import service as inventory
 from orderflow.services.notification import service as notification
 from orderflow.services.order import service as order
@@ -64,7 +64,7 @@ def test_an_engine_is_given_substitutes_of_those_ports_and_nothing_else_of_the_s
         assert kinds.pop("transport") is SUBSTITUTES[Transport]
         assert kinds.pop("store") is SUBSTITUTES[Store]
         assert kinds.pop("clock") is SUBSTITUTES[Clock]
-        assert kinds.pop("chance") is SUBSTITUTES[random.Random]
+        assert kinds.pop("rng") is SUBSTITUTES[random.Random]
         assert not [kind for kind in kinds.values() if kind.__module__.startswith("orderflow.simulation")]
 
 

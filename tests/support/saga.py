@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import httpx2
 import msgspec
 
+from orderflow.bank.postgres import bank_migrations
 from orderflow.core import envelopes, postgres_log
 from orderflow.core.identity import event_id, uuid7
 from orderflow.core.messages import Catalogue, Envelope, Event, wire_name
@@ -22,7 +23,6 @@ from orderflow.core.timing import SystemClock
 from orderflow.core.transport import ProducerRecord, Transport
 from orderflow.privacy.key_store import keys_migrations
 from orderflow.runtime.process import run_service
-from orderflow.services.bank.postgres import bank_migrations
 from orderflow.services.inventory.service import SERVICE as INVENTORY
 from orderflow.services.notification.service import SERVICE as NOTIFICATION
 from orderflow.services.order.service import SERVICE as ORDER

@@ -4,8 +4,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from orderflow import Catalogue, Decision, Envelope, Fact, Rows, Service, Subscription, handlers, handles
-from orderflow.events.base import OrderEvent
-from orderflow.events.inventory import INVENTORY_EVENT_TYPES, ReservedLine, StockReserved
+from orderflow.events import INVENTORY_EVENT_TYPES, OrderEvent, ReservedLine, StockReserved
 
 
 class OrderShipped(OrderEvent, frozen=True, kw_only=True):

@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from orderflow import bank
 from orderflow.console.asking import AskError, decoded, segment
 from orderflow.console.live import Parts
 from orderflow.console.pages import Area, Pages, go_on, refuse
 from orderflow.events.currencies import CURRENCIES
-from orderflow.services.bank import bank
 from orderflow.services.order.storage import OrderPage, to_cursor
 
 PAGE = 25

@@ -37,7 +37,9 @@ class OrderFault(NamedTuple):
     detail: str
 
 
-def fault_of(currency: str, items: Sequence[Item], currencies: Container[str] = CURRENCIES) -> OrderFault | None:
+def fault_of_order(
+    currency: str, items: Sequence[Item], currencies: Container[str] = CURRENCIES
+) -> OrderFault | None:
     """What no single field of an order can say; None when it is sound.
 
     A SKU may stand in one line only: two lines of one SKU could have two prices, and merging them would
@@ -68,7 +70,7 @@ def require_sound(currency: str, items: Sequence[Item], total: int) -> None:
         raise ValueError(f"/total: it is {total}, and the items add up to {added}")
     if currency in KNOWN_CURRENCIES and len(items) == 1:
         return
-    fault = fault_of(currency, items, KNOWN_CURRENCIES)
+    fault = fault_of_order(currency, items, KNOWN_CURRENCIES)
     if fault is not None:
         raise ValueError(f"{fault.pointer}: {fault.detail}")
 

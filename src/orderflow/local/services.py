@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from orderflow.bank.postgres import bank_migrations
 from orderflow.core.postgres.schema import MigrationSequence, schema_of
 from orderflow.core.postgres_log import log_migrations
 from orderflow.core.service import Service
 from orderflow.privacy.key_store import keys_migrations
 from orderflow.registry import database_names, service_names, service_of
-from orderflow.services.bank.postgres import bank_migrations
 from orderflow.settings import Secret, Settings
 from orderflow.settings.readers import HIDDEN
 

@@ -18,10 +18,10 @@ from orderflow.audit.books import (
     ServiceBooks,
     StockBooks,
 )
+from orderflow.bank import MemoryBook
 from orderflow.core.identity import uuid_text
 from orderflow.core.inbox import InboxState
 from orderflow.core.testing.state import MemoryDatabase, MemoryTables
-from orderflow.services.bank.bank import MemoryBook
 from orderflow.services.inventory.model import Movement, MovementKind, Reservation, Stock
 from orderflow.services.notification.model import Notification
 from orderflow.services.order.model import Order, OrderFlow, Transition

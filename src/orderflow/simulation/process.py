@@ -10,6 +10,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from orderflow.bank import (
+    BankBook,
+    BankFailedError,
+    BankRefund,
+    BankUnavailableError,
+    Charge,
+    MemoryBook,
+    SimulatedBank,
+)
 from orderflow.core.access import PLATFORM
 from orderflow.core.engine import Engine
 from orderflow.core.messages import Command
@@ -21,15 +30,6 @@ from orderflow.core.testing.state import MemoryDatabase
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.timing import Clock
 from orderflow.core.transport import Transport
-from orderflow.services.bank.bank import (
-    BankBook,
-    BankFailedError,
-    BankRefund,
-    BankUnavailableError,
-    Charge,
-    MemoryBook,
-    SimulatedBank,
-)
 from orderflow.services.inventory.service import SERVICE as INVENTORY
 from orderflow.services.notification.service import SERVICE as NOTIFICATION
 from orderflow.services.order.service import SERVICE as ORDER

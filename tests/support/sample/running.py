@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 
+from orderflow import Service
 from orderflow.core import postgres_log
 from orderflow.core.postgres import schema
 from orderflow.runtime.process import run_service
@@ -51,11 +52,11 @@ class Running:
 
 
 @asynccontextmanager
-async def running(wanted: Settings) -> AsyncIterator[Running]:
+async def running(wanted: Settings, service: Service = SERVICE) -> AsyncIterator[Running]:
     """Starts it and, at the end, stops it in good order."""
     announced: list[dict[str, Any]] = []
     stop = asyncio.Event()
-    task = asyncio.create_task(run_service(SERVICE, wanted, announce=announced.append, stop=stop))
+    task = asyncio.create_task(run_service(service, wanted, announce=announced.append, stop=stop))
     try:
         await eventually(lambda: announced or task.done())
         assert announced, f"it ended with {task.result()}"

@@ -12,8 +12,10 @@ from orderflow import (
     Command,
     Decision,
     Event,
+    Permission,
     Ref,
     RefusedError,
+    Role,
     Row,
     Rows,
     Service,
@@ -22,16 +24,14 @@ from orderflow import (
     handlers,
     handles,
 )
-from orderflow.core.access import EVERYBODY, Permission
-from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
-from orderflow.http.problems import ProblemError
+from orderflow.http import Operation, Parameter, ProblemError, Reply, Request, Response
 
 TOPIC = "counts"
 
 
 class Add(Command, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "sample.Add"
-    PERMISSION: ClassVar[Permission] = EVERYBODY
+    PERMISSION: ClassVar[Permission] = Permission(frozenset(Role), anonymous=True, everybody=True)
 
     name: str
     amount: int

@@ -7,10 +7,10 @@ from collections import Counter
 
 import pytest
 
+from orderflow.bank import APPROVED, DECLINED, MISBEHAVING
 from orderflow.cli.load import SHARES, SOLD_OUT, plan
 from orderflow.http.validation import StrictDecoder
 from orderflow.load.client import PRICES, SOLD_OUT_SKU
-from orderflow.services.bank.bank import APPROVED, DECLINED, MISBEHAVING
 from orderflow.services.inventory.service import DEMO_CATALOGUE
 from orderflow.services.order.api import NewOrder, require_sound
 

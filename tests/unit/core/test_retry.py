@@ -44,7 +44,7 @@ def test_the_mean_of_the_delays_is_three_quarters_of_what_the_attempt_allows(att
 
 
 @pytest.mark.parametrize(
-    ("attempt", "chance", "delay_ms"),
+    ("attempt", "rng", "delay_ms"),
     [
         (1, 0.0, 100),
         (1, 0.5, 150),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
-import msgspec
 from msgspec.structs import replace
 
 from orderflow.core import envelopes
@@ -21,6 +20,7 @@ from orderflow.core.retry import Backoff, RetryPolicy
 from orderflow.core.service import Ref
 from orderflow.core.store import Act, Changes, DataRefusedError, End, OpenIntent, OutboxRecord, StoreUnavailableError
 from orderflow.core.telemetry import BatchCommitted, Outcome, Signal, Signals
+from orderflow.core.testing import bench
 from orderflow.core.testing.state import MemoryDatabase
 from orderflow.core.testing.store import MemoryStore
 from orderflow.core.testing.transaction import MemoryTransaction
@@ -44,8 +44,7 @@ def record_of(
         sequence=sequence,
         traceparent=trace,
     )
-    headers = envelopes.with_time(envelopes.to_headers(envelope), 1_700_000_000_123)
-    return ConsumerRecord("counts", 0, offset, event.key.encode(), msgspec.json.encode(event), headers)
+    return bench.record_of(envelope, "counts", offset, 1_700_000_000_123)
 
 
 def poisoned(offset: int, *, key: bytes | None, value: bytes | None, headers: Headers = ()) -> ConsumerRecord:

@@ -6,11 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from orderflow.core.messages import Answer
-from orderflow.core.service import Intent
-from orderflow.core.side_effects import GatewayUnavailableError
-from orderflow.core.timing import SystemClock
-from orderflow.services.bank.bank import (
+from orderflow.bank import (
     APPROVED,
     DECLINED,
     BankFailedError,
@@ -21,6 +17,10 @@ from orderflow.services.bank.bank import (
     MemoryBook,
     SimulatedBank,
 )
+from orderflow.core.messages import Answer
+from orderflow.core.service import Intent
+from orderflow.core.side_effects import GatewayUnavailableError
+from orderflow.core.timing import SystemClock
 from orderflow.services.payment.messages import (
     ChargeApproved,
     ChargeRefused,

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from orderflow.services.bank.postgres import CommitGroup
 from tests.support.interleaving import Scene, at_each_step
 
 

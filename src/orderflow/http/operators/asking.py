@@ -14,8 +14,8 @@ from orderflow.core.store import Act
 from orderflow.http import operation, validation
 from orderflow.http.operation import Parameter, Request, Response
 
-TAG = "operators"
-route = partial(operation.route, tag=TAG)
+OPERATORS_TAG = "operators"
+route = partial(operation.route, tag=OPERATORS_TAG)
 OPERATOR = "x-orderflow-operator"
 EVENTS_MAX = 1000
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -13,7 +13,7 @@ from orderflow.core.operations.model import ConfirmationNeededError
 from orderflow.core.operations.port import RecoveryStore
 from orderflow.core.store import LogEntry
 from orderflow.http import validation
-from orderflow.http.operation import CUSTOMER, ORDER_ID, PLACED_AT, Operation, Parameter, Reply, Request, Response
+from orderflow.http.operation import Example, Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Text, act_of, operator, route
 from orderflow.http.problems import ProblemError
 from orderflow.privacy.customers import Customers
@@ -21,16 +21,7 @@ from orderflow.privacy.customers import Customers
 PIECES_MAX = 10
 PSEUDONYM = "enc1.q83vEjRWeJCrze8S.l3ZpWmVAc9cXQ0V1pS0yQeQm1e0tT2yQ"
 
-Name = Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=100, examples=[CUSTOMER])]
-
-
-class Piece(NamedTuple):
-    """Of a piece of the orders in order of id, those that are meant, and the last that was looked at (None: there are
-    no more).
-    """
-
-    orders: Sequence[UUID]
-    last: UUID | None
+Name = Annotated[validation.Text, msgspec.Meta(min_length=1, max_length=100, examples=[Example.CUSTOMER])]
 
 
 class CustomerOrdersRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,14 +62,15 @@ class CustomerErased(msgspec.Struct, frozen=True, kw_only=True):
 
 class CustomerOperations:
     """Of the service at which names of customers come in. `search` looks through the orders after one, a piece at a
-    time, for those of a shop's customers that are written so.
+    time in order of id, for those of a shop's customers that are written so. It returns them, and the last order that
+    it looked at: None when there are no more.
     """
 
     def __init__(
         self,
         customers: Customers,
         log: RecoveryStore,
-        search: Callable[[Collection[str], str | None, UUID | None], Awaitable[Piece]],
+        search: Callable[[Collection[str], str | None, UUID | None], Awaitable[tuple[Sequence[UUID], UUID | None]]],
     ) -> None:
         self._customers = customers
         self._log = log
@@ -97,9 +89,8 @@ class CustomerOperations:
         found: list[UUID] = []
         last = asked.after
         for _ in range(PIECES_MAX):
-            piece = await self._search(written_as, asked.shop, last)
-            found += piece.orders
-            last = piece.last
+            orders, last = await self._search(written_as, asked.shop, last)
+            found += orders
             if last is None:
                 break
         return Reply(body=CustomerOrders(written_as=written_as, orders=found, next=last))
@@ -125,8 +116,8 @@ class CustomerOperations:
         return Reply(body=CustomerErased(pseudonym=pseudonym))
 
     def operations(self) -> Sequence[Operation]:
-        meant = {"customer_id": CUSTOMER}
-        found = CustomerOrders(written_as=[PSEUDONYM, CUSTOMER], orders=[UUID(ORDER_ID)], next=None)
+        meant = {"customer_id": Example.CUSTOMER}
+        found = CustomerOrders(written_as=[PSEUDONYM, Example.CUSTOMER], orders=[UUID(Example.ORDER_ID)], next=None)
         return (
             route(
                 "POST /ops/customers/orders",
@@ -161,8 +152,8 @@ class OrderRecords(msgspec.Struct, frozen=True, kw_only=True):
 
 _ORDER_ID = Parameter("order_id", "path", "The order's id", UUID)
 _HELD = OrderRecords(
-    order_id=UUID(ORDER_ID),
-    records={"notifications": [{"outcome": "completed", "customer_id": PSEUDONYM, "at": PLACED_AT}]},
+    order_id=UUID(Example.ORDER_ID),
+    records={"notifications": [{"outcome": "completed", "customer_id": PSEUDONYM, "at": Example.PLACED_AT}]},
 )
 
 

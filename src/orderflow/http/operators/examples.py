@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from orderflow.http.operation import ORDER_ID, PLACED_AT
+from orderflow.http.operation import Example
 
 _GIVEN_UP_AT = "2026-11-26T12:27:40.112000Z"
 _EVENT_ID = "6d2f1a0c-6a0b-5f0e-9a53-6a9d6b3f4c11"
 _TYPE = "orderflow.OrderPlaced.v1"
 _PRINT = "9f86d081884c7d65"
 _FAILURE: dict[str, Any] = {"error": "ValueError", "message": "/total: it is 1, and the items add up to 2500"}
-_VALUE = {"text": '{"order_id":"' + ORDER_ID + '","total":1}', "base64": None}
+_VALUE = {"text": '{"order_id":"' + Example.ORDER_ID + '","total":1}', "base64": None}
 _HEADERS = [["ce_type", {"text": _TYPE, "base64": None}]]
 _PLACE: dict[str, Any] = {"topic": "order-events", "partition": 1, "offset": 41}
 
@@ -22,7 +22,7 @@ REASON: dict[str, Any] = {"reason": "Republished from the outbox."}
 LETTER: dict[str, Any] = {
     "position": 7,
     "consumer": "payment",
-    "key": ORDER_ID,
+    "key": Example.ORDER_ID,
     "event_id": _EVENT_ID,
     "event_type": _TYPE,
     "state": "dead",
@@ -34,14 +34,14 @@ LETTER: dict[str, Any] = {
     **_FAILURE,
     "fingerprint": _PRINT,
     **_PLACE,
-    "parked_at": PLACED_AT,
-    "first_failed_at": PLACED_AT,
+    "parked_at": Example.PLACED_AT,
+    "first_failed_at": Example.PLACED_AT,
     "last_failed_at": _GIVEN_UP_AT,
     "next_attempt_at": _GIVEN_UP_AT,
 }
 PAGE: dict[str, Any] = {"dead_letters": [LETTER], "next": None, "confirm": ""}
 HISTORY: list[dict[str, Any]] = [
-    {"at": PLACED_AT, "moment": "failed", "attempt": 1, **_FAILURE, "who": ""},
+    {"at": Example.PLACED_AT, "moment": "failed", "attempt": 1, **_FAILURE, "who": ""},
     {"at": _GIVEN_UP_AT, "moment": "dead", "attempt": 6, **_FAILURE, "who": ""},
 ]
 DETAILS: dict[str, Any] = {
@@ -68,7 +68,7 @@ GROUP: dict[str, Any] = {
     "keys": 3,
     "consumers": ["payment"],
     "event_types": [_TYPE],
-    "first_seen": PLACED_AT,
+    "first_seen": Example.PLACED_AT,
     "last_seen": _GIVEN_UP_AT,
     "example": 7,
     "note": "The shop's release of Thursday; see its ticket 4711.",
@@ -78,7 +78,7 @@ PREVIEW: dict[str, Any] = {"event_id": _EVENT_ID, "changes": [{"field": "total",
 REPRODUCTION: dict[str, Any] = {
     "service": "payment",
     "consumer": "payment",
-    "key": ORDER_ID,
+    "key": Example.ORDER_ID,
     "identity": f"{_EVENT_ID}",
     "event_id": _EVENT_ID,
     "event_type": _TYPE,
@@ -87,7 +87,7 @@ REPRODUCTION: dict[str, Any] = {
     **_FAILURE,
     **_PLACE,
     "timestamp": 1_795_695_996_796,
-    "record_key": {"text": ORDER_ID, "base64": None},
+    "record_key": {"text": Example.ORDER_ID, "base64": None},
     "value": _VALUE,
     "headers": _HEADERS,
     "rows": [],
@@ -96,7 +96,7 @@ REHEARSED: list[dict[str, Any]] = [
     {
         "position": 7,
         "consumer": "payment",
-        "key": ORDER_ID,
+        "key": Example.ORDER_ID,
         "event_id": _EVENT_ID,
         "event_type": _TYPE,
         "verdict": "succeeds",
@@ -106,13 +106,13 @@ REHEARSED: list[dict[str, Any]] = [
         "rows": [
             {
                 "table": "payments",
-                "id": ORDER_ID,
+                "id": Example.ORDER_ID,
                 "before": None,
                 "after": {"status": "CHARGING", "amount": 2500},
             }
         ],
         "events": [],
-        "intents": [f"charge:{ORDER_ID}"],
+        "intents": [f"charge:{Example.ORDER_ID}"],
     }
 ]
 _PLAN: dict[str, Any] = {"rate_per_s": 50.0, "canary": True, "failing_share_max": 0.05, "lag_growth_max": 1000}
@@ -158,7 +158,7 @@ EXPIRED: list[dict[str, Any]] = [
     }
 ]
 STUCK: list[dict[str, Any]] = [
-    {"consumer": "payment", "keys": 3, "retrying": 0, "dead": 3, "held": 1, "oldest": PLACED_AT}
+    {"consumer": "payment", "keys": 3, "retrying": 0, "dead": 3, "held": 1, "oldest": Example.PLACED_AT}
 ]
 LAG: list[dict[str, Any]] = [
     {
@@ -180,21 +180,23 @@ TRAIL: dict[str, Any] = {
             "identity": "orderflow.OrderPlaced",
             "event_id": _EVENT_ID,
             "state": "done",
-            "at": PLACED_AT,
+            "at": Example.PLACED_AT,
         }
     ],
     "unsent": [],
     "asked": [
         {
-            "key": f"charge:{ORDER_ID}",
+            "key": f"charge:{Example.ORDER_ID}",
             "kind": "charge",
             "attempts": 1,
-            "since": PLACED_AT,
+            "since": Example.PLACED_AT,
             "due_at": _GIVEN_UP_AT,
         }
     ],
 }
-PUBLISHED: list[dict[str, Any]] = [{"topic": "order-events", "count": 4, "oldest": PLACED_AT, "newest": _GIVEN_UP_AT}]
+PUBLISHED: list[dict[str, Any]] = [
+    {"topic": "order-events", "count": 4, "oldest": Example.PLACED_AT, "newest": _GIVEN_UP_AT}
+]
 REPUBLISH: dict[str, Any] = {
     "topic": "order-events",
     "from_ms": 1_795_695_996_000,
@@ -207,7 +209,11 @@ SAID: dict[str, Any] = {
     "event_id": "4b0d9c5e-61b1-5d0f-8f3e-2a7c9e5d1b60",
     "source": "/orderflow/inventory",
     "sequence": 1,
-    "value": '{"order_id":"' + ORDER_ID + '","customer_id":"c-1","lines":[{"sku":"SKU-ESPRESSO-CUP","quantity":2}]}',
+    "value": (
+        '{"order_id":"'
+        + Example.ORDER_ID
+        + '","customer_id":"c-1","lines":[{"sku":"SKU-ESPRESSO-CUP","quantity":2}]}'
+    ),
 }
 STANDING: dict[str, Any] = {"said": [SAID], "asks": []}
 REGARDED: dict[str, Any] = {"consumer": "order", "type": SAID["type"], "regard": "missing", "why": ""}

@@ -32,7 +32,7 @@ from orderflow.core.service import Service
 from orderflow.http.operation import (
     EDIT_REFUSED,
     INVALID_REQUEST,
-    PAID_BY,
+    Example,
     Operation,
     Parameter,
     Reply,
@@ -144,7 +144,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 _PAGE = Response(200, "In order of position", DeadLetterPage, example=examples.PAGE)
 _DETAILS = Response(200, "The event", DeadLetterDetails, example=examples.DETAILS)
-_IDS = Response(200, "A few matching ids", list[UUID], example=[PAID_BY])
+_IDS = Response(200, "A few matching ids", list[UUID], example=[Example.PAID_BY])
 _HISTORY = Response(200, "Oldest first", list[HistoryEntry], example=examples.HISTORY)
 _GROUPS = Response(200, "Largest first", list[DeadLetterGroup], example=[examples.GROUP])
 _GROUP = Response(200, "The group", DeadLetterGroup, example=examples.GROUP)

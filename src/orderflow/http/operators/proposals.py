@@ -20,7 +20,7 @@ from orderflow.core.operations.model import (
     SecondPersonNeededError,
 )
 from orderflow.core.operations.port import RecoveryStore
-from orderflow.http.operation import ORDER_ID, PLACED_AT, Handler, Operation, Parameter, Reply, Request, Response
+from orderflow.http.operation import Example, Handler, Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, NOT_THERE, OPERATOR, Limit, Text, act_of, operator, route
 from orderflow.http.problems import ProblemError
 
@@ -29,12 +29,12 @@ _UNKNOWN = datetime.fromtimestamp(0, UTC)
 """The store gives a proposal its times."""
 
 _PROPOSAL: dict[str, Any] = {
-    "id": ORDER_ID,
+    "id": Example.ORDER_ID,
     "operation": "PUT /stock/{sku}",
     "request": '{"values":{"sku":"SKU-ESPRESSO-CUP"},"body":{"on_hand":3}}',
     "who": "anna",
     "reason": "counted on Thursday",
-    "made_at": PLACED_AT,
+    "made_at": Example.PLACED_AT,
     "until": "2026-11-27T12:26:36.796960Z",
     "state": "open",
     "decided_by": "",

@@ -11,16 +11,25 @@ from uuid import UUID
 import msgspec
 
 from orderflow import APPROVE, ForbiddenError, RefusedError, SecondPersonNeededError, ServiceContext
-from orderflow.events.inventory import ReservedLine
-from orderflow.events.money import Sku
-from orderflow.events.order import ITEMS_MAX, OrderFailed, Quantity
-from orderflow.http import operation
-from orderflow.http.operation import Operation, Parameter, Reply, Request, Response, route
-from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
-from orderflow.http.operators.customers import Records
-from orderflow.http.operators.proposals import PROPOSED
-from orderflow.http.problems import ProblemError
-from orderflow.http.validation import Text
+from orderflow.events import ITEMS_MAX, OrderFailed, Quantity, ReservedLine, Sku
+from orderflow.http import (
+    CONFIRM,
+    OPERATORS_TAG,
+    PROPOSED,
+    Example,
+    Operation,
+    Parameter,
+    ProblemError,
+    Records,
+    Reply,
+    Request,
+    Response,
+    Text,
+    act_of,
+    operator,
+    page_limit,
+    route,
+)
 from orderflow.services.inventory.messages import (
     ReleaseStock,
     SetStock,
@@ -37,7 +46,7 @@ PAGE_MAX = 500
 
 SKU = Parameter("sku", "path", "The SKU: letters, digits, `.`, `_`, `-`.", Sku)
 ORDER_ID = Parameter("order_id", "path", "The order's id.", UUID)
-LIMIT = operation.page_limit(PAGE_MAX, default=100)
+LIMIT = page_limit(PAGE_MAX, default=100)
 AFTER = Parameter("cursor", "query", "The `next` of the previous page.", Sku, default="")
 BEFORE = Parameter(
     "cursor", "query", "The `next` of the previous page.", Annotated[int, msgspec.Meta(ge=1, le=VERSION_MAX)]
@@ -58,30 +67,30 @@ ETAG = {"ETag": "The version of the SKU, in quotes."}
 
 MISSING = Response(404, "There is no such SKU.")
 
-_SET = {"sku": operation.SKU, "on_hand": 250, "reserved": 2, "version": 3, "created": False}
+_SET = {"sku": Example.SKU, "on_hand": 250, "reserved": 2, "version": 3, "created": False}
 _STOCK = {
-    "sku": operation.SKU,
+    "sku": Example.SKU,
     "on_hand": 248,
     "reserved": 2,
     "version": 2,
-    "changed_at": operation.RESERVED_AT,
+    "changed_at": Example.RESERVED_AT,
 }
 _MOVEMENT = {
     "version": 2,
     "kind": "reserve",
-    "cause": operation.ORDER_ID,
+    "cause": Example.ORDER_ID,
     "on_hand_change": -2,
     "reserved_change": 2,
-    "at": operation.RESERVED_AT,
+    "at": Example.RESERVED_AT,
 }
 _RELEASE = {
-    "customer_id": operation.CUSTOMER,
+    "customer_id": Example.CUSTOMER,
     "failed_because": "card_declined",
-    "lines": [{"sku": operation.SKU, "quantity": 2}],
+    "lines": [{"sku": Example.SKU, "quantity": 2}],
     "reason": "The audit of Thursday.",
     "confirmed": True,
 }
-_RELEASED = {"order_id": operation.ORDER_ID, "units": 2, "changed": True}
+_RELEASED = {"order_id": Example.ORDER_ID, "units": 2, "changed": True}
 
 
 class NewStock(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,14 +253,14 @@ def _changing(api: InventoryApi) -> Sequence[Operation]:
             CONFIRM,
             parameters=(ORDER_ID, operator),
             example=_RELEASE,
-            tag=TAG,
+            tag=OPERATORS_TAG,
             permission=ReleaseStock.PERMISSION,
         ),
     )
 
 
 def _looking(api: InventoryApi) -> Sequence[Operation]:
-    movements = {"sku": operation.SKU, "movements": [_MOVEMENT], "next": "2"}
+    movements = {"sku": Example.SKU, "movements": [_MOVEMENT], "next": "2"}
     return (
         route(
             "GET /stock",

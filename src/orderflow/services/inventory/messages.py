@@ -8,8 +8,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow import APPROVE, Command, Permission, RefusedError, Role, uuid_text
-from orderflow.events.inventory import ReservedLine
-from orderflow.events.order import OrderFailed
+from orderflow.events import OrderFailed, ReservedLine
 
 
 class Versions(msgspec.Struct, frozen=True):

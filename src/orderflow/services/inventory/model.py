@@ -10,9 +10,7 @@ from uuid import UUID
 from msgspec.structs import replace
 
 from orderflow import Decision, Envelope, Fact, Ref, RefusedError, Row, Rows, Stated, Statement, handles
-from orderflow.events.base import order_id_of
-from orderflow.events.inventory import MissingLine, ReservedLine, StockRejected, StockReserved
-from orderflow.events.payment import PaymentSucceeded
+from orderflow.events import MissingLine, PaymentSucceeded, ReservedLine, StockRejected, StockReserved, order_id_of
 from orderflow.services.inventory.messages import (
     ReleaseStock,
     SetStock,

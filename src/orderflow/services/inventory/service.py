@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from orderflow import FLOW_STATUS, PLATFORM, Catalogue, Restatement, Service, ServiceContext, Subscription, handlers
-from orderflow.events.base import INVENTORY_STATUS, PAYMENT_STATUS
-from orderflow.events.payment import PAYMENT_EVENT_TYPES
+from orderflow.events import INVENTORY_STATUS, PAYMENT_EVENT_TYPES, PAYMENT_STATUS
 from orderflow.services.inventory import model
 from orderflow.services.inventory.api import operations
 from orderflow.services.inventory.messages import ReleaseStock, SetStock

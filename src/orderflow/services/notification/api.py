@@ -6,25 +6,23 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from orderflow import ServiceContext
-from orderflow.http import operation
-from orderflow.http.operation import Operation, Parameter, Reply, Request, Response, route
-from orderflow.http.operators.customers import Records
+from orderflow.http import Example, Operation, Parameter, Records, Reply, Request, Response, page_limit, route
 from orderflow.services.notification.storage import NotificationList, Notifications
 
 PAGE_MAX = 200
 
 ORDER_ID = Parameter("order_id", "query", "Only notifications of this order.", UUID)
-LIMIT = operation.page_limit(PAGE_MAX, default=50, description="Maximum number, if no order is named.")
+LIMIT = page_limit(PAGE_MAX, default=50, description="Maximum number, if no order is named.")
 
 
 _TOLD = {
-    "order_id": operation.ORDER_ID,
+    "order_id": Example.ORDER_ID,
     "outcome": "completed",
-    "customer_id": operation.CUSTOMER,
+    "customer_id": Example.CUSTOMER,
     "reason": None,
-    "text": f"Your order {operation.ORDER_ID} is complete and will be sent to you.",
-    "cause": operation.RESERVED_BY,
-    "at": operation.RESERVED_AT,
+    "text": f"Your order {Example.ORDER_ID} is complete and will be sent to you.",
+    "cause": Example.RESERVED_BY,
+    "at": Example.RESERVED_AT,
 }
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from orderflow.events.inventory import INVENTORY_EVENT_TYPES, StockRejected, StockReserved
-from orderflow.events.payment import PAYMENT_EVENT_TYPES, PaymentFailed, PaymentRefunded, PaymentVoided
+from orderflow.events import (
+    INVENTORY_EVENT_TYPES,
+    PAYMENT_EVENT_TYPES,
+    PaymentFailed,
+    PaymentRefunded,
+    PaymentVoided,
+    StockRejected,
+    StockReserved,
+)
 
 HEARD = (*PAYMENT_EVENT_TYPES, *INVENTORY_EVENT_TYPES)
 

@@ -11,9 +11,14 @@ from typing import ClassVar, NamedTuple
 from uuid import UUID
 
 from orderflow import Decision, Envelope, Fact, Rows, handles
-from orderflow.events.currencies import format_amount
-from orderflow.events.inventory import StockRejected, StockReserved
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentVoided
+from orderflow.events import (
+    PaymentFailed,
+    PaymentRefunded,
+    PaymentVoided,
+    StockRejected,
+    StockReserved,
+    format_amount,
+)
 from orderflow.services.notification.messages import OutcomeEvent
 
 OUT_OF_STOCK = "out_of_stock"

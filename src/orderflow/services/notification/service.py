@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orderflow import FLOW_STATUS, Catalogue, Message, Service, Subscription, handlers
-from orderflow.events.base import INVENTORY_STATUS, PAYMENT_STATUS
+from orderflow.events import INVENTORY_STATUS, PAYMENT_STATUS
 from orderflow.services.notification import model
 from orderflow.services.notification.api import operations
 from orderflow.services.notification.messages import HEARD, OutcomeEvent

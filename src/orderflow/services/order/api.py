@@ -29,37 +29,41 @@ from orderflow import (
     uuid7,
     uuid_text,
 )
-from orderflow.events.currencies import CURRENCIES
-from orderflow.events.money import Sku
-from orderflow.events.order import (
+from orderflow.events import (
+    CURRENCIES,
     ITEMS_MAX,
     QUANTITY_MAX,
     UNIT_PRICE_MAX,
     Item,
     OrderCompleted,
     OrderFailed,
-    fault_of,
+    Sku,
+    fault_of_order,
 )
-from orderflow.http import operation
-from orderflow.http.operation import (
+from orderflow.http import (
     INVALID_REQUEST,
     KEY_REUSED,
     MALFORMED_KEY,
     MALFORMED_REQUEST,
+    OPERATORS_TAG,
     OVERLOADED,
     REQUEST_IN_PROGRESS,
     UNAVAILABLE,
+    CustomerOperations,
+    Example,
+    FieldError,
+    IdEnd,
     Operation,
     Parameter,
+    ProblemError,
+    Records,
     Reply,
     Request,
     Response,
+    Text,
+    page_limit,
     route,
 )
-from orderflow.http.operators.asking import TAG
-from orderflow.http.operators.customers import CustomerOperations, Records
-from orderflow.http.problems import FieldError, ProblemError
-from orderflow.http.validation import IdEnd, Text
 from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
 from orderflow.services.order.model import OrderStatus, Refund
 from orderflow.services.order.storage import (
@@ -120,7 +124,7 @@ UNFINISHED = Parameter(
     bool,
     default=False,
 )
-LIMIT = operation.page_limit(PAGE_MAX, default=20)
+LIMIT = page_limit(PAGE_MAX, default=20)
 ID_ENDS = Parameter(
     "id_ends",
     "query",
@@ -144,38 +148,38 @@ CURSOR = Parameter(
 )
 
 _PLACED = {
-    "id": operation.ORDER_ID,
+    "id": Example.ORDER_ID,
     "status": "PENDING",
-    "customer_id": operation.CUSTOMER,
+    "customer_id": Example.CUSTOMER,
     "currency": "EUR",
-    "items": [{"sku": operation.SKU, "quantity": 2, "unit_price": 1250}],
+    "items": [{"sku": Example.SKU, "quantity": 2, "unit_price": 1250}],
     "total": 2500,
     "payment_method": "pm_card_visa",
     "reason": None,
     "refund": "none",
 }
 _WANTED = {name: _PLACED[name] for name in ("customer_id", "currency", "items", "payment_method")}
-_COMPLETED = {**_PLACED, "status": "COMPLETED", "shop": "espresso", "created_at": operation.PLACED_AT}
+_COMPLETED = {**_PLACED, "status": "COMPLETED", "shop": "espresso", "created_at": Example.PLACED_AT}
 _HISTORY = [
-    {"version": 1, "status": "PENDING", "event": "OrderPlaced", "cause": None, "at": operation.PLACED_AT},
+    {"version": 1, "status": "PENDING", "event": "OrderPlaced", "cause": None, "at": Example.PLACED_AT},
     {
         "version": 2,
         "status": "PAID",
         "event": "PaymentSucceeded",
-        "cause": operation.PAID_BY,
-        "at": operation.PAID_AT,
+        "cause": Example.PAID_BY,
+        "at": Example.PAID_AT,
     },
     {
         "version": 3,
         "status": "COMPLETED",
         "event": "StockReserved",
-        "cause": operation.RESERVED_BY,
-        "at": operation.RESERVED_AT,
+        "cause": Example.RESERVED_BY,
+        "at": Example.RESERVED_AT,
     },
 ]
 _PAGE = {"orders": [_COMPLETED], "next": None}
 _STATES = {
-    "unfinished": [{"status": "PAID", "orders": 3, "oldest": operation.PAID_AT}],
+    "unfinished": [{"status": "PAID", "orders": 3, "oldest": Example.PAID_AT}],
     "dwell": [{"status": "PENDING", "event": "PaymentSucceeded", "orders": 940, "median_ms": 35, "slow_ms": 120}],
     "counted_max": 10_000,
     "sample_max": 1_000,
@@ -242,7 +246,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 def require_sound(order: NewOrder) -> None:
     """What no single field can say. Raises ProblemError 422 with the field named."""
-    fault = fault_of(order.currency, order.items)
+    fault = fault_of_order(order.currency, order.items)
     if fault is not None:
         pointer, detail = fault
         raise ProblemError(422, f"{pointer}: {detail}", errors=[FieldError(detail=detail, pointer=pointer)])
@@ -654,7 +658,7 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
             "GET /ops/order-states",
             api.states,
             Response(200, "The current state.", OrderStates, example=_STATES),
-            tag=TAG,
+            tag=OPERATORS_TAG,
             permission=READ,
         ),
         *CustomerOperations(context.customers, context.store.recovery, orders.of_customers).operations(),

@@ -8,7 +8,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow import Command, Permission, Role, uuid_text
-from orderflow.events.order import Item
+from orderflow.events import Item
 
 
 class PlaceOrder(Command, frozen=True, kw_only=True):

@@ -30,10 +30,23 @@ from orderflow import (
     Statement,
     handles,
 )
-from orderflow.events.base import OrderEvent, order_id_of, require_same
-from orderflow.events.inventory import StockRejected, StockReserved, require_ordered
-from orderflow.events.order import Item, OrderCompleted, OrderFailed, OrderPlaced
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
+from orderflow.events import (
+    Item,
+    OrderCompleted,
+    OrderEvent,
+    OrderFailed,
+    OrderPlaced,
+    PaymentFailed,
+    PaymentRefunded,
+    PaymentSucceeded,
+    PaymentVoided,
+    RefundFailed,
+    StockRejected,
+    StockReserved,
+    order_id_of,
+    require_ordered,
+    require_same,
+)
 from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
 
 

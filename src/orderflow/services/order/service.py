@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from orderflow import FLOW_EVENTS, FLOW_STATUS, Catalogue, Restatement, Service, Subscription, handlers
-from orderflow.events.base import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
-from orderflow.events.inventory import INVENTORY_EVENT_TYPES
-from orderflow.events.payment import PAYMENT_EVENT_TYPES
+from orderflow.events import (
+    INVENTORY_EVENT_TYPES,
+    INVENTORY_STATUS,
+    ORDER_EVENTS,
+    PAYMENT_EVENT_TYPES,
+    PAYMENT_STATUS,
+)
 from orderflow.services.order import model
 from orderflow.services.order.api import operations
 from orderflow.services.order.messages import PlaceOrder

@@ -11,8 +11,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
-from orderflow.events.order import Item
-from orderflow.http.operators.customers import Piece
+from orderflow.events import Item
 from orderflow.services.order.model import ORDER_PLACED, Obstacle, OrderStatus, Refund
 
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
@@ -243,11 +242,15 @@ class Orders:
         count: int = rows[0]["unfinished"]
         return count
 
-    async def of_customers(self, written_as: Collection[str], shop: str | None, after: UUID | None) -> Piece:
-        """Of the next orders after `after`, in order of id, those of a shop's customers that are written so."""
+    async def of_customers(
+        self, written_as: Collection[str], shop: str | None, after: UUID | None
+    ) -> tuple[Sequence[UUID], UUID | None]:
+        """Of the next orders after `after`, in order of id, those of a shop's customers that are written so, and the
+        last that was looked at: None when there are no more.
+        """
         found = (list(written_as), after or FIRST, PIECE, shop)
         rows = await self._database.fetch(self._queries["orders_of_customers"], *found)
-        return Piece(rows[0]["orders"], rows[0]["last"])
+        return rows[0]["orders"], rows[0]["last"]
 
     async def purge_keys(self, older_than_s: float, at_most: int) -> int:
         """Forget idempotency keys; returns how many were forgotten."""

@@ -9,13 +9,24 @@ from uuid import UUID
 import msgspec
 
 from orderflow import ConfirmationNeededError, ServiceContext
-from orderflow.http import operation
-from orderflow.http.operation import Operation, Parameter, Reply, Request, Response, route
-from orderflow.http.operators.asking import CONFIRM, TAG, act_of, operator
-from orderflow.http.operators.customers import Records
-from orderflow.http.operators.proposals import PROPOSED
-from orderflow.http.problems import ProblemError
-from orderflow.http.validation import Text
+from orderflow.http import (
+    CONFIRM,
+    OPERATORS_TAG,
+    PROPOSED,
+    Example,
+    Operation,
+    Parameter,
+    ProblemError,
+    Records,
+    Reply,
+    Request,
+    Response,
+    Text,
+    act_of,
+    operator,
+    page_limit,
+    route,
+)
 from orderflow.services.payment.messages import PaymentSettled, SettlementOutcome, SettlePayment
 from orderflow.services.payment.model import PaymentStatus
 from orderflow.services.payment.storage import PaymentPage, Payments, PaymentView
@@ -24,13 +35,13 @@ PAGE_MAX = 100
 
 ORDER_ID = Parameter("order_id", "path", "The order's id.", UUID)
 STATUS = Parameter("status", "query", "Only payments with this status.", PaymentStatus)
-LIMIT = operation.page_limit(PAGE_MAX, default=20)
+LIMIT = page_limit(PAGE_MAX, default=20)
 CURSOR = Parameter("cursor", "query", "The `next` of the previous page.", UUID)
 MISSING = Response(404, "There is no payment of this order.")
 
 _PAID = {
-    "order_id": operation.ORDER_ID,
-    "customer_id": operation.CUSTOMER,
+    "order_id": Example.ORDER_ID,
+    "customer_id": Example.CUSTOMER,
     "currency": "EUR",
     "amount": 2500,
     "payment_method": "pm_card_visa",
@@ -41,13 +52,13 @@ _PAID = {
     "charge_reference": "ch_a3d04ebb8f7b4a577abe6caf",
     "refund_reference": None,
     "refund_refusal": None,
-    "created_at": operation.PLACED_AT,
-    "changed_at": operation.PAID_AT,
+    "created_at": Example.PLACED_AT,
+    "changed_at": Example.PAID_AT,
 }
 _PAGE = {"payments": [_PAID], "next": None}
 _SAID = {"outcome": "charged", "reason": "The bank's statement of 26 November shows it.", "confirmed": True}
 _SETTLED = {
-    "order_id": operation.ORDER_ID,
+    "order_id": Example.ORDER_ID,
     "status": "CAPTURED",
     "captured": 2500,
     "refunded": 0,
@@ -151,7 +162,7 @@ def operations(context: ServiceContext) -> Sequence[Operation]:
             CONFIRM,
             parameters=(ORDER_ID, operator),
             example=_SAID,
-            tag=TAG,
+            tag=OPERATORS_TAG,
             permission=SettlePayment.PERMISSION,
         ),
         *Records(api.records, context.store.recovery).operations(),

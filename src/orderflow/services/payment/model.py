@@ -27,10 +27,20 @@ from orderflow import (
     handles,
     uuid_text,
 )
-from orderflow.events.base import OrderEvent, order_id_of, require_same
-from orderflow.events.inventory import StockRejected, require_ordered
-from orderflow.events.order import Item, OrderPlaced
-from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
+from orderflow.events import (
+    Item,
+    OrderEvent,
+    OrderPlaced,
+    PaymentFailed,
+    PaymentRefunded,
+    PaymentSucceeded,
+    PaymentVoided,
+    RefundFailed,
+    StockRejected,
+    order_id_of,
+    require_ordered,
+    require_same,
+)
 from orderflow.services.payment.messages import (
     BankAnswer,
     ChargeApproved,

@@ -21,11 +21,9 @@ from orderflow import (
     handlers,
     uuid_of,
 )
-from orderflow.events.base import INVENTORY_STATUS, ORDER_EVENTS, PAYMENT_STATUS
-from orderflow.events.inventory import INVENTORY_EVENT_TYPES
-from orderflow.events.order import ORDER_EVENT_TYPES
-from orderflow.services.bank.bank import Bank, BankFailedError, BankUnavailableError, DeclinedError, SimulatedBank
-from orderflow.services.bank.postgres import PostgresBook
+from orderflow.bank import Bank, BankFailedError, BankUnavailableError, DeclinedError, SimulatedBank
+from orderflow.bank.postgres import PostgresBook
+from orderflow.events import INVENTORY_EVENT_TYPES, INVENTORY_STATUS, ORDER_EVENT_TYPES, ORDER_EVENTS, PAYMENT_STATUS
 from orderflow.services.payment import model
 from orderflow.services.payment.api import operations
 from orderflow.services.payment.messages import (

@@ -16,12 +16,12 @@ import msgspec
 
 from orderflow.audit.findings import Finding
 from orderflow.audit.promises import check
+from orderflow.bank import BankRefund, Charge, MemoryBook
 from orderflow.core.envelopes import header_text
 from orderflow.core.inbox import InboxState
 from orderflow.core.service import Fact, Row
 from orderflow.core.store import OutboxRecord
 from orderflow.core.testing.state import KeptEvent, MemoryTables, StoredIntent
-from orderflow.services.bank.bank import BankRefund, Charge, MemoryBook
 from orderflow.simulation.books import books_of
 from orderflow.simulation.exhaustive.setting import Booked, Setting, Shopping
 from orderflow.simulation.exhaustive.stored import MadeToFailError, Stored, Taken

@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from orderflow.bank import BankFailedError, DeclinedError, Statement
 from orderflow.core.identity import uuid5
 from orderflow.core.messages import Answer
 from orderflow.core.service import Intent
 from orderflow.events.order import Item
-from orderflow.services.bank.bank import BankFailedError, DeclinedError, Statement
 from orderflow.services.inventory.messages import SetStock
 from orderflow.services.order.api import with_response
 from orderflow.services.order.messages import PlaceOrder

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from orderflow.bank import BankFailedError, BankRefund, BankUnavailableError, Charge, Statement
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.schema import MigrationSequence
 from orderflow.core.postgres.sessions import STATEMENT_TIMEOUT_MS, Connections, TransactionPoolingError
 from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
-from orderflow.services.bank.bank import BankFailedError, BankRefund, BankUnavailableError, Charge, Statement
 
-PACKAGE = "orderflow.services.bank"
+PACKAGE = "orderflow.bank"
 GROUP_MAX = 500
 CONNECTIONS_MAX = 4
 PATIENCE_S = 5.0

@@ -1,4 +1,6 @@
-"""The port to a bank, and the simulated one: Stripe's test payment methods, and some that misbehave as networks do.
+"""The bank: the port by which the payment service asks one, and a simulated one with a book of its own.
+
+It answers to Stripe's test payment methods, and to some that misbehave as networks do.
 
 Names: docs.stripe.com/testing, "PaymentMethods". With or without the brand (`pm_card_visa_chargeDeclined`,
 `pm_card_chargeDeclined`) they mean the same.
