@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from orderflow.bank.postgres import CommitGroup
 from tests.support.interleaving import Scene, at_each_step
 
 
