@@ -1,4 +1,4 @@
-"""The figures that the architecture page tells are those of the code."""
+"""The figures that the pages on architecture and failures tell are those of the code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from orderflow.core.relay import CLAIM_S
 from orderflow.core.retries import PACE_MAX_MS, REST
 
 CONFIG = EngineConfig()
-PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_text("utf-8").split())
+DOCS = Path(__file__).parents[3] / "docs"
+PAGES = " ".join(" ".join((DOCS / page).read_text("utf-8").split()) for page in ("architecture.md", "failures.md"))
 
 
 @pytest.mark.parametrize(
@@ -42,8 +43,8 @@ PAGE = " ".join((Path(__file__).parents[3] / "docs" / "architecture.md").read_te
         ("four times as long as its last look took, 500 ms at most", (4.0, 500.0), (REST, PACE_MAX_MS)),
     ],
 )
-def test_a_figure_that_the_page_tells_is_that_of_the_code(
+def test_a_figure_that_the_pages_tell_is_that_of_the_code(
     words: str, told: tuple[float, ...], figures: tuple[float, ...]
 ) -> None:
-    assert words in PAGE
+    assert words in PAGES
     assert figures == told
