@@ -69,9 +69,9 @@ def test_what_the_glossary_names_in_the_code_exists() -> None:
     ] == []
 
 
-def test_every_file_of_the_core_has_its_word() -> None:
+def test_every_module_of_the_core_has_its_word() -> None:
     named = {file for entry in entries() for file, _ in entry.places}
-    files = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "core").glob("[a-z]*.py")}
+    files = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "core").rglob("[a-z]*.py")}
 
     assert files
     assert sorted(files - named) == []
