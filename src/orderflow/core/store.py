@@ -363,11 +363,11 @@ class Store(Protocol):
         """How much is not published yet."""
         ...
 
-    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+    async def published(self, chosen: OutboxFilter) -> Sequence[OutboxRows]:
         """What the outbox still has of what was published, by topic."""
         ...
 
-    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
+    async def republish(self, chosen: OutboxFilter, act: Act, meant: str) -> int:
         """Make published rows unsent again, so that their relays publish them once more; returns how many.
 
         They go in the order in which they were written, and have the ids that they had. All of them, or none; logged,

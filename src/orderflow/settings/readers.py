@@ -88,12 +88,12 @@ _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 @dataclass(frozen=True, slots=True)
 class ValueReader:
-    """`read` raises ValueError for what is not wanted; `wanted` finishes the sentence "wanted: …".
+    """`read` raises ValueError for what is not wanted; `expected` finishes the sentence "wanted: …".
 
     What is `hidden` is not repeated there. A `secret` can be given by a file.
     """
 
-    wanted: str
+    expected: str
     read: Callable[[object], object]
     hidden: bool = False
     secret: bool = False
@@ -152,13 +152,13 @@ def choice(*names: str) -> ValueReader:
     return ValueReader(" or ".join([", ".join(names[:-1]), names[-1]]), read)
 
 
-def text(wanted: str) -> ValueReader:
+def text(expected: str) -> ValueReader:
     def read(value: object) -> str:
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
             raise ValueError
         return value.strip()
 
-    return ValueReader(wanted, read)
+    return ValueReader(expected, read)
 
 
 def name_prefix() -> ValueReader:
@@ -212,13 +212,13 @@ def bearer() -> ValueReader:
     return ValueReader("a token such as `orderflow token create` shows", read, hidden=True, secret=True)
 
 
-def path(wanted: str) -> ValueReader:
+def path(expected: str) -> ValueReader:
     def read(value: object) -> Path:
         if not isinstance(value, str | Path) or "\0" in str(value):
             raise ValueError
         return Path(value).expanduser().absolute()
 
-    return ValueReader(wanted, read)
+    return ValueReader(expected, read)
 
 
 def http_url() -> ValueReader:
@@ -258,7 +258,7 @@ def share() -> ValueReader:
     return ValueReader("a number from 0 to 1, such as 0.05", read)
 
 
-def postgres_url(wanted: str) -> ValueReader:
+def postgres_url(expected: str) -> ValueReader:
     def read(value: object) -> Secret:
         if isinstance(value, Secret):
             return value
@@ -268,7 +268,7 @@ def postgres_url(wanted: str) -> ValueReader:
             raise ValueError
         return Secret(value.strip())
 
-    return ValueReader(wanted, read, secret=True)
+    return ValueReader(expected, read, secret=True)
 
 
 def crash_at(services: Callable[[], Sequence[str]]) -> ValueReader:
@@ -352,4 +352,4 @@ def in_file(reader: ValueReader) -> ValueReader:
             held = file.read(_FILE_MAX).decode()
         return reader.read(held.removesuffix("\n").removesuffix("\r"))
 
-    return ValueReader(f"a file that holds {reader.wanted}", read)
+    return ValueReader(f"a file that holds {reader.expected}", read)

@@ -214,7 +214,7 @@ def _read(reader: ValueReader, shown_name: str, value: object) -> object:
         raise SettingsError(f"{shown_name}: {value} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         shown = HIDDEN if reader.hidden else hide_password(str(value))[:_SHOWN_CHARACTERS]
-        raise SettingsError(f"{shown_name} is {shown!r}; expected: {reader.wanted}") from error
+        raise SettingsError(f"{shown_name} is {shown!r}; expected: {reader.expected}") from error
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

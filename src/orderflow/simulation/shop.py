@@ -158,7 +158,7 @@ class Shops:
 
     def _command(self, wish: Wish, key: str | None) -> PlaceOrder:
         order_id = uuid7(self._world.clock.wall_ms(), self._rng)
-        self._world.model.wanted[str(order_id)] = ExpectedOrder(
+        self._world.model.expected[str(order_id)] = ExpectedOrder(
             customer_id=wish.customer_id,
             currency=wish.currency,
             lines=tuple((item.sku, item.quantity, item.unit_price) for item in wish.items),

@@ -434,7 +434,7 @@ class World:
         order_id = str(after.id)
         what = self.refusing.get(order_id)
         of_it = what is not None and (not what or getattr(after, "event", "") in what)
-        one_of_most = service in self.refusing_most and order_id in self.model.wanted and order_id[-2] not in SPARED
+        one_of_most = service in self.refusing_most and order_id in self.model.expected and order_id[-2] not in SPARED
         if one_of_most:
             self.befallen.add(order_id)
         if service in self.refusing_all or of_it or one_of_most:

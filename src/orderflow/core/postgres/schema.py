@@ -198,11 +198,11 @@ async def verify_machine(database: Asks, machine: StateMachine) -> None:
     """Return if the database enforces exactly `machine`. Raises SchemaBehindError that names what differs."""
     rows = await database.fetch(load_queries(PACKAGE, "machines.sql")["transitions"], machine.name)
     stored = {(machine.name, row["before"], row["event"], row["after"]) for row in rows}
-    wanted = set(machine.rows())
-    if stored == wanted:
+    expected = set(machine.rows())
+    if stored == expected:
         return
-    lacking = _sentence("lacks", wanted - stored)
-    extra = _sentence("also allows", stored - wanted)
+    lacking = _sentence("lacks", expected - stored)
+    extra = _sentence("also allows", stored - expected)
     told = "; ".join(part for part in (lacking, extra) if part)
     raise SchemaBehindError(
         f"the state machine {machine.name!r} of the database {told}: run `orderflow migrate` with this release"

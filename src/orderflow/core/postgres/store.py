@@ -149,9 +149,9 @@ class PostgresStore:
         rows = await self.work.fetch(self._queries["outbox_backlog"])
         return OutboxBacklog(rows[0]["unsent"], rows[0]["oldest_ms"])
 
-    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+    async def published(self, chosen: OutboxFilter) -> Sequence[OutboxRows]:
         found: dict[str, OutboxRows] = {}
-        async for rows in self._ledger("outbox_published", wanted, self._reads.fetch):
+        async for rows in self._ledger("outbox_published", chosen, self._reads.fetch):
             for row in rows:
                 more = OutboxRows(*row)
                 known = found.get(more.topic, OutboxRows(more.topic, 0, more.oldest_ms, more.newest_ms))
@@ -163,22 +163,22 @@ class PostgresStore:
                 )
         return [found[topic] for topic in sorted(found)]
 
-    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
+    async def republish(self, chosen: OutboxFilter, act: Act, meant: str) -> int:
         async with self._reads.transaction() as connection:
-            pieces = self._ledger("outbox_republish", wanted, connection.fetch)
+            pieces = self._ledger("outbox_republish", chosen, connection.fetch)
             found = sum([int(rows[0]["count"]) async for rows in pieces])
             if found:
                 entry = LogEntry(act, "republish", meant, f"{found} to publish again.")
                 await connection.execute(self._queries["log_actions"], *log_entries([entry]))
         return found
 
-    async def _ledger(self, query: str, wanted: OutboxFilter, run: Run) -> AsyncIterator[Sequence[asyncpg.Record]]:
+    async def _ledger(self, query: str, chosen: OutboxFilter, run: Run) -> AsyncIterator[Sequence[asyncpg.Record]]:
         """Ask a piece of the outbox at a time, in the order of its ids: no statement is long, whatever it holds."""
         ((first, last),) = await run(self._queries["outbox_span"])
-        key = None if wanted.key is None else wanted.key.encode()
+        key = None if chosen.key is None else chosen.key.encode()
         for start in range(first, last + 1, LEDGER_PIECE):
             end = min(start + LEDGER_PIECE - 1, last)
-            yield await run(self._queries[query], start, end, wanted.topic, key, wanted.from_ms, wanted.to_ms)
+            yield await run(self._queries[query], start, end, chosen.topic, key, chosen.from_ms, chosen.to_ms)
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> DueReport:
         query, longest = self._queries["standing"], self._longest_wait_ms

@@ -190,10 +190,10 @@ class PostgresTransaction:
         with unwritable(), translated(self._open):
             return await last
 
-    async def _replace(self, query: str, wanted: int, *arguments: Any) -> None:
+    async def _replace(self, query: str, expected: int, *arguments: Any) -> None:
         with translated(self._open):
             touched = await self._open.fetchval(self._queries[query], *arguments)
-        _require(touched, wanted, "parked_events")
+        _require(touched, expected, "parked_events")
 
     async def _execute(self, sql: str, *arguments: Any) -> int:
         """Returns how many rows were touched."""
@@ -222,9 +222,9 @@ def _is_rare(changes: Changes) -> bool:
     return bool(changes.parked or changes.reparked or changes.edited or changes.released or changes.log)
 
 
-def _require(touched: int, wanted: int, table: str) -> None:
-    if touched != wanted:
-        raise DataRefusedError(f"{table}: {wanted} rows were to be written, {touched} were")
+def _require(touched: int, expected: int, table: str) -> None:
+    if touched != expected:
+        raise DataRefusedError(f"{table}: {expected} rows were to be written, {touched} were")
 
 
 class UnitOfWork:
@@ -242,12 +242,12 @@ class UnitOfWork:
         named = [message for message in plan.messages if message[1] is not None]
         keys, identities = [key for key, _ in named], [identity for _, identity in named]
         parked = plan.parked or ParkedQuery((), 0)
-        wanted: dict[type[Row], list[object]] = {}
+        row_ids: dict[type[Row], list[object]] = {}
         for ref in plan.rows:
-            wanted.setdefault(ref.type, []).append(ref.id)
-        loads = [wanted.pop(each, None) for each in self._loads]
-        if wanted:
-            raise LookupError(f"no Table was given for {', '.join(each.__name__ for each in wanted)}")
+            row_ids.setdefault(ref.type, []).append(ref.id)
+        loads = [row_ids.pop(each, None) for each in self._loads]
+        if row_ids:
+            raise LookupError(f"no Table was given for {', '.join(each.__name__ for each in row_ids)}")
         batch = list(dict.fromkeys(key for key, _ in plan.messages))
         waiting = list(dict.fromkeys(parked.keys))
         head = [plan.consumer, plan.locks or None, keys or None, identities or None, batch or None, plan.depth_max]

@@ -67,9 +67,9 @@ class MemoryRecovery:
     def _state(self) -> MemoryTables:
         return self._database.state
 
-    async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
+    async def letters(self, chosen: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
         await self._step("read")
-        found = [waiting for waiting in self._meant(wanted) if waiting.event.position > after]
+        found = [waiting for waiting in self._meant(chosen) if waiting.event.position > after]
         return [_letter(self._state, waiting) for waiting in found[:limit]]
 
     async def letter(self, event: UUID | int) -> StoredLetter | None:
@@ -134,10 +134,10 @@ class MemoryRecovery:
             if row.key == key.encode()
         ]
 
-    async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
+    async def groups(self, chosen: LetterFilter) -> Sequence[DeadLetterGroup]:
         await self._step("read")
         dead: dict[str, list[KeptEvent]] = {}
-        for waiting in self._meant(replace(wanted, state=InboxState.DEAD)):
+        for waiting in self._meant(replace(chosen, state=InboxState.DEAD)):
             assert waiting.event.failure is not None
             dead.setdefault(waiting.event.failure.fingerprint, []).append(waiting)
         groups = [_group(alike, self._state.notes.get(name, "")) for name, alike in dead.items()]
@@ -162,14 +162,14 @@ class MemoryRecovery:
         await self._step("read")
         self._log(entry.act, entry.action, entry.target, entry.result)
 
-    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+    async def propose(self, proposal: Proposal, digest: str, act: Act) -> Proposal:
         await self._step("read")
         now, proposals = self._database.clock.wall_ms(), self._state.proposals
         for known, proposal in proposals.values():
             if known == digest and is_open(proposal, now):
                 return proposal
         until = at(now + PROPOSAL_HOLDS_MS)
-        made = replace(wanted, who=act.caller.name, reason=act.reason, made_at=at(now), until=until)
+        made = replace(proposal, who=act.caller.name, reason=act.reason, made_at=at(now), until=until)
         proposals[made.id] = (digest, made)
         self._log(act, "propose", f"proposal {made.id}", made.operation)
         return made
@@ -326,9 +326,9 @@ class MemoryRecovery:
         said = sorted(self._state.overrules.items())
         return [each for _, each in said if each.made_at is not None and each.made_at > since]
 
-    def _meant(self, wanted: LetterFilter) -> list[KeptEvent]:
+    def _meant(self, chosen: LetterFilter) -> list[KeptEvent]:
         state, now = self._state, self._database.clock.wall_ms()
-        return [waiting for waiting in _by_position(state) if _is_meant(state, wanted, waiting, now)]
+        return [waiting for waiting in _by_position(state) if _is_meant(state, chosen, waiting, now)]
 
     def _note_expired(self, lost: Sequence[Expired]) -> list[Expired]:
         news: list[Expired] = []
@@ -407,21 +407,21 @@ def _by_position(state: MemoryTables) -> list[KeptEvent]:
     return sorted(state.parked.values(), key=lambda waiting: waiting.event.position)
 
 
-def _is_meant(state: MemoryTables, wanted: LetterFilter, waiting: KeptEvent, now_ms: int) -> bool:
+def _is_meant(state: MemoryTables, chosen: LetterFilter, waiting: KeptEvent, now_ms: int) -> bool:
     event = waiting.event
     pairs = (
-        (wanted.state, event.state),
-        (wanted.consumer, waiting.consumer),
-        (wanted.topic, event.record.topic),
-        (wanted.event_type, event.event_type),
-        (wanted.fingerprint, event.failure.fingerprint if event.failure else None),
-        (wanted.key, event.key),
+        (chosen.state, event.state),
+        (chosen.consumer, waiting.consumer),
+        (chosen.topic, event.record.topic),
+        (chosen.event_type, event.event_type),
+        (chosen.fingerprint, event.failure.fingerprint if event.failure else None),
+        (chosen.key, event.key),
     )
     if any(asked is not None and asked != found for asked, found in pairs):
         return False
-    if wanted.older_than_ms is not None and waiting.parked_at > now_ms - wanted.older_than_ms:
+    if chosen.older_than_ms is not None and waiting.parked_at > now_ms - chosen.older_than_ms:
         return False
-    return wanted.events is None or any(_is_named(state, waiting, event) for event in wanted.events)
+    return chosen.events is None or any(_is_named(state, waiting, event) for event in chosen.events)
 
 
 def _is_named(state: MemoryTables, waiting: KeptEvent, event: UUID | int) -> bool:

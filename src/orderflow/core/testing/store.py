@@ -381,16 +381,16 @@ class MemoryStore:
         age = self._database.clock.wall_ms() - state.outbox[min(state.pending)].created_at
         return OutboxBacklog(len(state.pending), max(0, age))
 
-    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+    async def published(self, chosen: OutboxFilter) -> Sequence[OutboxRows]:
         await self._step("read")
         times: dict[str, list[int]] = {}
-        for row in self._published(wanted):
+        for row in self._published(chosen):
             times.setdefault(row.topic, []).append(row.created_at)
         return [OutboxRows(topic, len(at), min(at), max(at)) for topic, at in sorted(times.items())]
 
-    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
+    async def republish(self, chosen: OutboxFilter, act: Act, meant: str) -> int:
         await self._step("read")
-        rows = self._published(wanted)
+        rows = self._published(chosen)
         self._database.rules.require_text(act.who, act.reason, meant)
         self._database.state.pending.update((row.id, row.slot) for row in rows)
         if rows:
@@ -398,17 +398,17 @@ class MemoryStore:
             note_action(self._database.state, Journal(), entry, self._database.clock.wall_ms())
         return len(rows)
 
-    def _published(self, wanted: OutboxFilter) -> list[OutboxRecord]:
+    def _published(self, chosen: OutboxFilter) -> list[OutboxRecord]:
         state = self._database.state
-        key = None if wanted.key is None else wanted.key.encode()
+        key = None if chosen.key is None else chosen.key.encode()
         return [
             row
             for row in state.outbox.values()
             if row.id not in state.pending
-            and wanted.topic in (None, row.topic)
+            and chosen.topic in (None, row.topic)
             and key in (None, row.key)
-            and (wanted.from_ms is None or wanted.from_ms <= row.created_at)
-            and (wanted.to_ms is None or row.created_at < wanted.to_ms)
+            and (chosen.from_ms is None or chosen.from_ms <= row.created_at)
+            and (chosen.to_ms is None or row.created_at < chosen.to_ms)
         ]
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> DueReport:

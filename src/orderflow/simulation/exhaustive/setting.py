@@ -100,7 +100,7 @@ class Shopping(NamedTuple):
     """
 
     letter: str
-    wanted: ExpectedOrder
+    expected: ExpectedOrder
     first: PlaceOrder
     again: PlaceOrder
     other: PlaceOrder
@@ -129,24 +129,24 @@ def setting_of(run: Run) -> Setting:
 
 def _shopping(letter: str, currency: str, cart: Mapping[str, int]) -> Shopping:
     lines = tuple((sku, quantity, PRICES[sku]) for sku, quantity in cart.items())
-    wanted = ExpectedOrder(customer_id=f"customer {letter}", currency=currency, lines=lines, payment_method=METHOD)
+    expected = ExpectedOrder(customer_id=f"customer {letter}", currency=currency, lines=lines, payment_method=METHOD)
     return Shopping(
         letter,
-        wanted,
-        first=_command(letter, wanted, "first"),
-        again=_command(letter, wanted, "again"),
-        other=_command(letter, wanted, "other"),
+        expected,
+        first=_command(letter, expected, "first"),
+        again=_command(letter, expected, "again"),
+        other=_command(letter, expected, "other"),
     )
 
 
-def _command(letter: str, wanted: ExpectedOrder, which: str) -> PlaceOrder:
+def _command(letter: str, expected: ExpectedOrder, which: str) -> PlaceOrder:
     """The ids of two requests differ: each is made at the edge."""
     command = PlaceOrder(
         order_id=order_id_of(letter, which),
-        customer_id="somebody else" if which == "other" else wanted.customer_id,
-        currency=wanted.currency,
-        items=tuple(Item(sku=sku, quantity=quantity, unit_price=price) for sku, quantity, price in wanted.lines),
-        payment_method=wanted.payment_method,
+        customer_id="somebody else" if which == "other" else expected.customer_id,
+        currency=expected.currency,
+        items=tuple(Item(sku=sku, quantity=quantity, unit_price=price) for sku, quantity, price in expected.lines),
+        payment_method=expected.payment_method,
         idempotency_key=f"key {letter}",
         fingerprint="other" if which == "other" else "same",
     )
