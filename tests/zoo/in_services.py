@@ -118,7 +118,7 @@ BUGS = (
         5,
         "A refund is booked, but no event says so.",
         PAYMENT,
-        "return Decision(rows=(back,), events=(told,))",
+        "return Decision(rows=(back,), events=(published,))",
         "return Decision(rows=(back,))",
     ),
     Bug(

@@ -178,8 +178,8 @@ class BatchHandler:
             self._update_intents(decision, incoming)
         if incoming.record is not None:
             self._finish(incoming)
-        elif incoming.act is not None and (told := _result_of(decision)):
-            self.changes.log.append(log_entry(incoming, incoming.act, told))
+        elif incoming.act is not None and (result := _result_of(decision)):
+            self.changes.log.append(log_entry(incoming, incoming.act, result))
 
     def _hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
         self._seen.add(incoming.name)
@@ -500,7 +500,7 @@ def log_entry(incoming: Incoming, act: Act, result: str) -> LogEntry:
 def _result_of(decision: Decision) -> str:
     """For the operators' log; "" if nothing is changed, and the decision has nothing to say of that."""
     changes = decision.rows or decision.facts or decision.events or decision.intents or decision.closes
-    return decision.told or (str(decision.answer) if changes else "")
+    return decision.result or (str(decision.answer) if changes else "")
 
 
 def attempts_of(incoming: Incoming) -> int:

@@ -96,20 +96,20 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     """Who acts, and why; `reason` may be "" where none is asked for.
 
     `confirmed`: the operator was told what the act can do, and said yes. `approves` is the proposal of somebody else
-    that is carried out by it, and closed by its row of the operators' log. `said` is whom the caller's tool names
+    that is carried out by it, and closed by its row of the operators' log. `operator` is whom the caller's tool names
     besides: it proves nothing.
     """
 
     caller: Caller
     reason: str = ""
     confirmed: bool = False
-    said: str = ""
+    operator: str = ""
     approves: UUID | None = None
 
     @property
     def who(self) -> str:
         """As the operators' log has it: the name that was proved, and what was said of it."""
-        return f"{self.caller.name} (says {self.said})" if self.said else self.caller.name
+        return f"{self.caller.name} (says {self.operator})" if self.operator else self.caller.name
 
 
 class LogEntry(msgspec.Struct, frozen=True):

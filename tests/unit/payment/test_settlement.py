@@ -58,7 +58,7 @@ def test_as_charged_tells_the_order_service_and_asks_the_bank_no_more(status: Pa
     assert decision.answer == PaymentSettled(
         order_id=ORDER_ID, status="CAPTURED", captured=2500, refunded=0, currency="EUR", changed=True
     )
-    assert decision.told == "charged: CAPTURED"
+    assert decision.result == "charged: CAPTURED"
 
 
 @pytest.mark.parametrize("status", [PaymentStatus.CHARGING, PaymentStatus.UNKNOWN])
@@ -91,7 +91,7 @@ def test_said_twice_it_is_done_once(way: tuple[Message, ...], settlement: Messag
     assert (again.events, again.rows, again.closes) == ((), (), ())
     assert isinstance(again.answer, PaymentSettled)
     assert not again.answer.changed
-    assert again.told.endswith(f": {before.status} before")
+    assert again.result.endswith(f": {before.status} before")
 
 
 OPEN = {

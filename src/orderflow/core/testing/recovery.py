@@ -165,9 +165,9 @@ class MemoryRecovery:
     async def propose(self, proposal: Proposal, digest: str, act: Act) -> Proposal:
         await self._step("read")
         now, proposals = self._database.clock.wall_ms(), self._state.proposals
-        for known, proposal in proposals.values():
-            if known == digest and is_open(proposal, now):
-                return proposal
+        for known, other in proposals.values():
+            if known == digest and is_open(other, now):
+                return other
         until = at(now + PROPOSAL_HOLDS_MS)
         made = replace(proposal, who=act.caller.name, reason=act.reason, made_at=at(now), until=until)
         proposals[made.id] = (digest, made)
@@ -233,7 +233,7 @@ class MemoryRecovery:
         kept = KeptReplay(
             number=len(state.replays) + 1,
             plan=plan,
-            act=Act(caller=act.caller, reason=act.reason, said=act.said),
+            act=Act(caller=act.caller, reason=act.reason, operator=act.operator),
             created_at=self._database.clock.wall_ms(),
             lag_before=lag_before,
             events={waiting.event.position: Replayed(_name(waiting)) for waiting in dead},

@@ -67,4 +67,4 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 def act_of(request: Request[Any], *, reason: str = "", confirmed: bool = False) -> Act:
     """Who asks, and why."""
     said: str = request.values[OPERATOR]
-    return Act(caller=request.caller, reason=reason, confirmed=confirmed, said=said, approves=request.approves)
+    return Act(caller=request.caller, reason=reason, confirmed=confirmed, operator=said, approves=request.approves)

@@ -351,13 +351,13 @@ def refund_unknown(rows: Rows, answer: RefundUnknown) -> Decision:
 def refunded(payment: Payment, event: str, reference: str) -> Decision:
     """Everything that was captured is back. Raises IllegalTransitionError."""
     back = advance(payment, event, refunded=payment.captured, refund_reference=reference, refund_refusal=None)
-    told = PaymentRefunded(
+    published = PaymentRefunded(
         order_id=payment.order_id,
         customer_id=payment.customer_id,
         currency=payment.currency,
         amount=payment.captured,
     )
-    return Decision(rows=(back,), events=(told,))
+    return Decision(rows=(back,), events=(published,))
 
 
 def voided(payment: Payment) -> Decision:
@@ -370,13 +370,13 @@ def voided(payment: Payment) -> Decision:
         reason=BY_OPERATOR,
         refund_refusal=None,
     )
-    told = PaymentVoided(
+    published = PaymentVoided(
         order_id=payment.order_id,
         customer_id=payment.customer_id,
         currency=payment.currency,
         amount=payment.captured,
     )
-    return Decision(rows=(void,), events=(told,))
+    return Decision(rows=(void,), events=(published,))
 
 
 def refund_intent(payment: Payment) -> Intent:
@@ -404,11 +404,11 @@ def settle_payment(rows: Rows, command: SettlePayment) -> Decision:
     """
     payment = payment_of(rows, command.order_id)
     if _is_settled_so(payment, command.outcome):
-        return Decision(answer=_answer(payment, changed=False), told=f"{command.outcome}: {payment.status} before")
+        return Decision(answer=_answer(payment, changed=False), result=f"{command.outcome}: {payment.status} before")
     decision = _settled(payment, command.outcome)
     [after] = decision.rows
     assert isinstance(after, Payment)
-    return replace(decision, answer=_answer(after, changed=True), told=f"{command.outcome}: {after.status}")
+    return replace(decision, answer=_answer(after, changed=True), result=f"{command.outcome}: {after.status}")
 
 
 def _settled(payment: Payment, outcome: SettlementOutcome) -> Decision:
