@@ -72,17 +72,17 @@ async def audit(
     *,
     wait_s: float,
     accepted: Iterable[str] = (),
-    told: Callable[[Look], None] = lambda _: None,
+    notify: Callable[[Look], None] = lambda _: None,
     scope: Scope = ALL,
 ) -> Report:
     """Check the five promises over the databases at `urls` (the services by name, and `bank`), and over the topics.
 
     Waits up to `wait_s` for rest; when there is none, `Report.at_rest` is False, and of orders that are under way
     only what holds at every moment is told. `accepted` are ids of orders that were answered with 2xx. What is under
-    way is `told`. Raises StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError.
+    way goes to `notify`. Raises StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError.
     """
     async with opened(urls) as databases:
-        rest = await wait_for_rest(databases, transport, wait_s, told)
+        rest = await wait_for_rest(databases, transport, wait_s, notify)
         return await Audit(databases, transport, wait_s, scope).run(rest, list(accepted))
 
 

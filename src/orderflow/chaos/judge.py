@@ -268,16 +268,16 @@ class RunVerdict:
 
 
 class Judge:
-    """`told` hears of what is waited for."""
+    """`notify` hears of what is waited for."""
 
     def __init__(
-        self, system: System, client: Client, history: History, observer: Observer, told: Callable[[str], None]
+        self, system: System, client: Client, history: History, observer: Observer, notify: Callable[[str], None]
     ) -> None:
         self._system = system
         self._client = client
         self._history = history
         self._observer = observer
-        self._told = told
+        self._notify = notify
         self._verdict = RunVerdict()
         self._left = ""
         self._tell_at = 0.0
@@ -288,14 +288,14 @@ class Judge:
         began = loop.time()
         if not await self._system.until_whole(WHOLE_S):
             self._find(STUCK, "processes", f"after {WHOLE_S:.0f} s not everything runs again")
-        self._told("waiting for the client")
+        self._notify("waiting for the client")
         await self._client.finish(CLIENT_S)
         await self._client.ask_again()
-        self._told("giving up the poison, and waiting until nothing is under way")
+        self._notify("giving up the poison, and waiting until nothing is under way")
         await self._dead_letters()
         await self._books()
         verdict.rest_s = loop.time() - began
-        self._told("reading topics and orders")
+        self._notify("reading topics and orders")
         async with self._system.transport() as transport:
             await self._observer.read(transport)
         verdict.troubles.extend(self._observer.finish())
@@ -311,7 +311,7 @@ class Judge:
         urls = {name: self._system.settings().service_database_url(name) for name in audited()}
         try:
             async with self._system.transport() as transport:
-                report = await audit(urls, transport, wait_s=REST_S, accepted=accepted, told=self._under_way)
+                report = await audit(urls, transport, wait_s=REST_S, accepted=accepted, notify=self._under_way)
         except (StoreUnavailableError, SchemaBehindError, TransportUnavailableError) as error:
             self._find(STUCK, "the books", f"they cannot be read: {error}")
             return
@@ -330,7 +330,7 @@ class Judge:
         now = asyncio.get_running_loop().time()
         if left and now >= self._tell_at:
             self._tell_at = now + TELL_EVERY_S
-            self._told(f"  under way: {left}")
+            self._notify(f"  under way: {left}")
         self._left = left
 
     async def _dead_letters(self) -> None:

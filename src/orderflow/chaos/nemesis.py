@@ -56,14 +56,14 @@ class CannotError(Exception):
 
 @dataclass(slots=True)
 class Nemesis:
-    """`now` is seconds since the beginning of the load. `told` hears of each beginning."""
+    """`now` is seconds since the beginning of the load. `notify` hears of each beginning."""
 
     system: System
     client: Client
     observer: Observer
     seed: int
     now: Callable[[], float]
-    told: Callable[[str], None]
+    notify: Callable[[str], None]
     happened: list[InjectedFault] = field(default_factory=list)
     poisoned: int = 0
     _frozen: list[psutil.Process] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Nemesis:
     async def _do(self, fault: Planned) -> None:
         entry = InjectedFault(fault, self.now())
         self.happened.append(entry)
-        self.told(f"{fault.words}")
+        self.notify(f"{fault.words}")
         acts: Mapping[str, Callable[[Planned, InjectedFault], Awaitable[None]]] = {
             plan.KILL: self._kill,
             plan.FREEZE: self._freeze,
@@ -120,7 +120,7 @@ class Nemesis:
             await acts[fault.kind](fault, entry)
         except CannotError as error:
             entry.done, entry.note = False, str(error)
-            self.told(f"left out, {fault.kind} {fault.target}: {error}")
+            self.notify(f"left out, {fault.kind} {fault.target}: {error}")
         finally:
             entry.ended_s = self.now()
 

@@ -51,18 +51,18 @@ class ChaosResult:
     without: Mapping[str, str] = field(default_factory=dict)
 
 
-async def run(wish: ChaosOptions, folder: Path, history_file: Path, told: Callable[[str], None]) -> ChaosResult:
+async def run(wish: ChaosOptions, folder: Path, history_file: Path, notify: Callable[[str], None]) -> ChaosResult:
     """Everything lies in `folder`, which must be empty. Raises LocalError: the system does not start here."""
     _end_in_order(asyncio.current_task())
     orders = wish.rate * wish.seconds
     disk_mb = int(DISK_MB_FIRST + orders * KB_AN_ORDER / 1024)
     system = System(folder, kafka=wish.kafka, brokers=wish.brokers, disk_mb=disk_mb)
     try:
-        told("starting the system")
+        notify("starting the system")
         await system.start()
-        outcome = await _strike(system, wish, history_file, told)
+        outcome = await _strike(system, wish, history_file, notify)
     finally:
-        told("stopping the system")
+        notify("stopping the system")
         await system.stop()
     if not outcome.verdict.passed:
         await asyncio.to_thread(system.keep_data)
@@ -75,7 +75,9 @@ def _end_in_order(run: asyncio.Task[Any] | None) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, run.cancel)
 
 
-async def _strike(system: System, wish: ChaosOptions, history_file: Path, told: Callable[[str], None]) -> ChaosResult:
+async def _strike(
+    system: System, wish: ChaosOptions, history_file: Path, notify: Callable[[str], None]
+) -> ChaosResult:
     began = time.monotonic()
 
     def now() -> float:
@@ -86,12 +88,12 @@ async def _strike(system: System, wish: ChaosOptions, history_file: Path, told: 
     port = system.links[plan.CLIENT_LINK].port
     client = Client(port, history, wish.seed, accepted=samples.accepted, ended=samples.ended)
     faults = plan.plan(wish.seed, wish.seconds, wish.kinds, kafka=wish.kafka, brokers=wish.brokers)
-    nemesis = Nemesis(system, client, observer, wish.seed, now, lambda text: told(f"{now():7.1f} s  {text}"))
+    nemesis = Nemesis(system, client, observer, wish.seed, now, lambda text: notify(f"{now():7.1f} s  {text}"))
     watching = asyncio.create_task(samples.watch(system, observer))
     try:
         await _load_and_faults(client, nemesis, wish, faults)
         seconds = now()
-        verdict = await Judge(system, client, history, observer, told).judge()
+        verdict = await Judge(system, client, history, observer, notify).judge()
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)

@@ -112,6 +112,6 @@ async def _audit(session: Session, wait_s: float, scope: Scope) -> Report:
     try:
         with heartbeat(lambda: busy or "reading the books", hidden=session.out.as_json):
             async with open_log(settings) as transport:
-                return await run(urls, transport, wait_s=wait_s, told=told, scope=scope)
+                return await run(urls, transport, wait_s=wait_s, notify=told, scope=scope)
     except (StoreUnavailableError, SchemaBehindError) as error:
         raise UnreachableError(f"A database cannot be audited: {error}") from error

@@ -137,7 +137,7 @@ def _perform(wish: ChaosOptions, folder: Path, target: Path, *, own: bool, as_js
     return ExitCode.FAILED
 
 
-def _run(wish: ChaosOptions, folder: Path, history: Path, told: Callable[[str], None]) -> ChaosResult:
+def _run(wish: ChaosOptions, folder: Path, history: Path, notify: Callable[[str], None]) -> ChaosResult:
     from orderflow.chaos.run import run
 
     if sys.platform == "win32":
@@ -145,7 +145,7 @@ def _run(wish: ChaosOptions, folder: Path, history: Path, told: Callable[[str], 
     import uvloop
 
     try:
-        return uvloop.run(run(wish, folder, history, told))
+        return uvloop.run(run(wish, folder, history, notify))
     except asyncio.CancelledError:
         raise click.Abort from None
 

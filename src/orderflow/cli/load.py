@@ -447,22 +447,22 @@ class LoadOptions:
 def perform(
     url: str,
     wish: LoadOptions,
-    told: Callable[[Tally], None],
+    notify: Callable[[Tally], None],
     tls: ClientTls | None = None,
     limit: Limit = asyncio.timeout,
 ) -> Tally:
-    """Run it to its end, or to the first Ctrl-C; `told` is called about twenty times a second.
+    """Run it to its end, or to the first Ctrl-C; `notify` is called about twenty times a second.
 
     `limit` makes, of a time in s, what ends the run when that is up.
     """
     tally = Tally(wish.orders)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_perform(Endpoint(url, (tls or ClientTls()).context), wish, tally, told, limit))
+        runner.run(_perform(Endpoint(url, (tls or ClientTls()).context), wish, tally, notify, limit))
     return tally
 
 
 async def _perform(
-    endpoint: Endpoint, wish: LoadOptions, tally: Tally, told: Callable[[Tally], None], limit: Limit
+    endpoint: Endpoint, wish: LoadOptions, tally: Tally, notify: Callable[[Tally], None], limit: Limit
 ) -> None:
     following = Following(endpoint, tally)
     placing = LoadRun(
@@ -481,7 +481,7 @@ async def _perform(
     tally.began = time.monotonic()
     sum_up_s = min(SUM_UP_MAX_S, SUM_UP_SHARE * wish.timeout_s)
     sweeping = asyncio.create_task(following.run())
-    telling = asyncio.create_task(_tell(tally, told))
+    telling = asyncio.create_task(_tell(tally, notify))
     try:
         with _on_interrupt(stop):
             async with limit(wish.timeout_s - sum_up_s):
@@ -496,7 +496,7 @@ async def _perform(
         for task in (sweeping, telling):
             task.cancel()
         await asyncio.gather(sweeping, telling, return_exceptions=True)
-        told(tally)
+        notify(tally)
     left_s = tally.began + wish.timeout_s - time.monotonic()
     await _sum_up(tally, following, max(sum_up_s, min(SUM_UP_MAX_S, left_s)))
 
@@ -530,9 +530,9 @@ async def _sum_up(tally: Tally, following: Following, timeout_s: float) -> None:
         tally.time_is_up = True
 
 
-async def _tell(tally: Tally, told: Callable[[Tally], None]) -> None:
+async def _tell(tally: Tally, notify: Callable[[Tally], None]) -> None:
     while True:
-        told(tally)
+        notify(tally)
         await asyncio.sleep(LOOK_EVERY_S)
 
 

@@ -42,15 +42,15 @@ _PARTITION = itemgetter(0)
 class OffsetWriter:
     """`write` writes what is noted at that moment, and leaves it noted when it fails; `noted`: whether anything is.
 
-    `told` hears of each failure.
+    `notify` hears of each failure.
     """
 
     def __init__(
-        self, write: Callable[[], Awaitable[None]], noted: Callable[[], bool], told: Callable[[Exception], None]
+        self, write: Callable[[], Awaitable[None]], noted: Callable[[], bool], notify: Callable[[Exception], None]
     ) -> None:
         self._write = write
         self._noted = noted
-        self._told = told
+        self._notify = notify
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
@@ -71,7 +71,7 @@ class OffsetWriter:
             try:
                 await self._write()
             except Exception as error:  # noqa: BLE001  # whatever it is, what was noted stays so and is written later
-                self._told(error)
+                self._notify(error)
 
 
 @dataclass(slots=True, eq=False)
