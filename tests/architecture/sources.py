@@ -14,8 +14,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def python_files(*folders: str) -> Sequence[Path]:
-    """All Python files below these folders of the project."""
-    return sorted(path for folder in folders for path in (PROJECT / folder).rglob("*.py"))
+    """All Python files below these folders of the project, without what installing the example has built."""
+    every = (path for folder in folders for path in (PROJECT / folder).rglob("*.py"))
+    return sorted(path for path in every if "build" not in path.relative_to(PROJECT).parts)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -69,3 +70,55 @@ async def ends_in_order(unit: ServiceUnit) -> bool:
     """It goes on until it is stopped."""
     await unit.stop()
     return unit.process is not None and unit.process.returncode == 0
+
+
+LISTENS = """
+import json, os, socket, sys
+listener = socket.create_server(("127.0.0.1", int(os.environ["ORDERFLOW_ORDER_PORT"])))
+print(json.dumps({"ready": True, "port": listener.getsockname()[1]}), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+async def on_any_port(tmp_path: Path) -> AsyncIterator[ServiceUnit]:
+    """A unit that is told to listen on any free port."""
+    unit = ServiceUnit(
+        ServiceCommand(
+            "order",
+            [sys.executable, "-I", "-S", "-c", LISTENS],
+            {"ORDERFLOW_ORDER_PORT": "0"},
+            b"",
+            str,
+            str,
+            tmp_path / "stderr.log",
+            ports={"order_port": "127.0.0.1"},
+        ),
+        drain_timeout_s=5.0,
+    )
+    yield unit
+    await unit.stop()
+
+
+async def killed(unit: ServiceUnit) -> None:
+    process = unit.process
+    assert process is not None
+    process.kill()
+    await eventually(lambda: process.poll() is not None)
+
+
+async def test_it_comes_back_at_the_port_that_it_had_found(on_any_port: ServiceUnit) -> None:
+    await on_any_port.start()
+    where = on_any_port.address
+    await killed(on_any_port)
+    await on_any_port.start()
+    assert on_any_port.address == where
+
+
+async def test_it_moves_where_its_port_is_taken_meanwhile(on_any_port: ServiceUnit) -> None:
+    await on_any_port.start()
+    where = on_any_port.address
+    await killed(on_any_port)
+    with socket.create_server(("127.0.0.1", int(where))):
+        await on_any_port.start()
+        assert on_any_port.address != where

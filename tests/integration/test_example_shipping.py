@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
+from orderflow.local.home import database_url, secrets_of
 from orderflow.registry import SAGA
 from tests.e2e.shop import Shop
 from tests.e2e.system import System
@@ -22,6 +24,7 @@ from tests.support.waiting import eventually
 PROJECT = Path(__file__).resolve().parents[2]
 EXAMPLE = PROJECT / "examples" / "shipping"
 ALL = (*SAGA, "shipping")
+ROLE = "orderflow_shipping"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +104,8 @@ async def test_up_hosts_it_and_every_command_knows_it(system: System, receiver: 
         lag = answer(system, "lag", codes=(0, 1))
         assert "shipping" in json.dumps(lag)
 
-        assert answer(system, "audit", codes=(0, 1))["waiting"]["dead"] == 1
+        audit = answer(system, "audit", "--wait", "60")
+        assert (audit["findings"], audit["waiting"]["dead"], audit["stuck"]) == ([], 1, 1), audit
         answer(system, "fault", "clear", "--all")
         answer(system, "dlt", "replay", "--all", "--service", "shipping")
         await eventually(lambda: shipped(system) == 2, every_s=0.2)
@@ -112,6 +116,55 @@ async def test_up_hosts_it_and_every_command_knows_it(system: System, receiver: 
         await eventually(lambda: is_traced(receiver, str(order_id)))
     finally:
         await shop.close()
+
+
+FORGET = "DELETE FROM processed_events WHERE key = '{id}'"
+LOSE = "DELETE FROM shipments WHERE order_id = '{id}'"
+UNSAY = ("DELETE FROM outbox WHERE key = convert_to('{id}', 'UTF8')", "DELETE FROM streams WHERE key = '{id}'")
+WAIT_NOWHERE = "UPDATE processed_events SET state = 3 WHERE key = '{id}'"
+LOSSES: dict[str, tuple[str, ...]] = {
+    "effect-without-inbox-row": (FORGET, LOSE),
+    "event-never-received": (FORGET, LOSE, *UNSAY),
+    "parked-event-missing": (WAIT_NOWHERE, LOSE),
+    "sequence-gap": (UNSAY[0],),
+}
+HEALED = {"event-never-received", "parked-event-missing"}
+
+
+async def test_what_its_database_has_lost_is_found_and_healed(system: System) -> None:
+    shop = Shop(system)
+    try:
+        await shop.stock("TEA", 1_000)
+        orders = {kind: await shop.place("TEA") for kind in (*LOSSES, "none")}
+        await shop.ends_of(list(orders.values()))
+        await eventually(lambda: shipped(system) == len(orders), every_s=0.2)
+        audit = answer(system, "audit", "--wait", "60", "--no-topics")
+        assert (audit["findings"], audit["judged"]) == ([], 0)
+
+        for kind, statements in LOSSES.items():
+            await plant(system, *(each.format(id=orders[kind]) for each in statements))
+        audit = answer(system, "audit", "--wait", "60", "--no-topics", codes=(1,))
+        found = {(each["kind"], each["subject"]) for each in audit["findings"] if each["where"] == "shipping"}
+        assert found == {(kind, orders[kind]) for kind in LOSSES}
+
+        meant = ("--repair", "--yes", "--reason", "ticket 4711", "--wait", "60", "--no-topics")
+        left = answer(system, "audit", *meant, codes=(1,))
+        assert left["repair"]["failed"] == []
+        assert {each["subject"] for each in left["findings"]} == {orders[kind] for kind in LOSSES.keys() - HEALED}
+    finally:
+        await shop.close()
+
+
+async def plant(system: System, *statements: str) -> None:
+    """Change the example's database behind its back."""
+    where, secrets = system.state().postgres, secrets_of(system.home.path)
+    assert where is not None
+    connection = await asyncpg.connect(database_url(where, ROLE, ROLE, secrets.password(ROLE)))
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def shipped(system: System) -> int:

@@ -111,7 +111,8 @@ def test_nothing_is_said_that_contradicts_how_the_order_stands(
 ) -> None:
     disagree = finding(Kind.SERVICES_DISAGREE)
     for each in (Regard.MISSING, Regard.LOST):
-        found = plan(ORDER, [disagree], standings(*names, reason=reason), regard("reader", {contradicting: each}))
+        stands = regard("notification", {contradicting: each})
+        found = plan(ORDER, [disagree], standings(*names, reason=reason), stands)
         assert found.steps == []
         [person] = found.persons
         assert person.finding is disagree
@@ -121,17 +122,33 @@ def test_nothing_is_said_that_contradicts_how_the_order_stands(
 @pytest.mark.parametrize(
     ("stands", "words"),
     [
-        (Regard.REFUSED, "reader would refuse StockRejected (because)"),
-        (Regard.WAITS, "StockRejected waits at reader: see orderflow dlt list"),
-        (Regard.GIVEN_UP, "StockRejected was discarded at reader by an operator"),
+        (Regard.REFUSED, "notification would refuse StockRejected (because)"),
+        (Regard.WAITS, "StockRejected waits at notification: see orderflow dlt list"),
+        (Regard.GIVEN_UP, "StockRejected was discarded at notification by an operator"),
     ],
 )
 def test_what_stands_in_the_way_is_told_to_a_person(stands: Regard, words: str) -> None:
-    regards = regard("reader", {"StockRejected": stands}, why="because")
+    regards = regard("notification", {"StockRejected": stands}, why="because")
     found = plan(ORDER, [finding(Kind.REFUND_MISSING)], standings(*REFUNDED), regards)
     assert found.steps == []
     assert words in found.persons[0].why
     assert "orderflow order show ORDER" in found.persons[0].remedy
+
+
+@pytest.mark.parametrize("regarded", [Regard.MISSING, Regard.LOST])
+def test_a_service_outside_of_the_saga_is_given_only_what_it_is_said_to_have_lost(regarded: Regard) -> None:
+    """It need not refuse what it has had already."""
+    stands = regard("shipping", {"StockReserved": regarded, "StockRejected": regarded})
+    mended = finding(Kind.NOTIFICATION_MISSING)
+    assert plan(ORDER, [mended], standings(*COMPLETED), stands).steps == []
+    lost = finding(Kind.EVENT_NEVER_RECEIVED, where="shipping", event="StockReserved")
+    elsewhere = finding(Kind.EVENT_NEVER_RECEIVED, where="returns", event="StockReserved")
+    assert plan(ORDER, [elsewhere], standings(*COMPLETED), stands).steps == []
+    again = {
+        Regard.MISSING: ("inventory", RepairAction.SAY_AGAIN, ("StockReserved",)),
+        Regard.LOST: ("shipping", RepairAction.TAKE_AGAIN, ("StockReserved",)),
+    }
+    assert steps(plan(ORDER, [mended, lost], standings(*COMPLETED), stands)) == [again[regarded]]
 
 
 def test_the_bank_is_asked_again_for_what_the_rows_call_for() -> None:

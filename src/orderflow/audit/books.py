@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from orderflow.registry import SAGA
+
 Line = tuple[str, int]
 """A SKU and a quantity."""
 
@@ -104,7 +106,7 @@ class ReservationRow:
 @dataclass(frozen=True, slots=True)
 class ParkedRow:
     """A message that waits. `attempts` 0: held behind the failed head of its key. `state`: parked or dead.
-    `identity` is its name in the inbox.
+    `identity` is its name in the inbox, `topic` where it came from, "" where nobody has looked.
     """
 
     service: str
@@ -114,6 +116,7 @@ class ParkedRow:
     attempts: int
     identity: str = ""
     since: datetime | None = None
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,8 @@ class InboxRow:
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
     """An event of the order in a service's outbox. `event` is its type without prefix and version, `source` who has
-    numbered it: the service itself, or its notices of what is stuck.
+    numbered it: the service itself, or its notices of what is stuck. `cause` is the id of the message that it was
+    made from, "" where it names none.
     """
 
     service: str
@@ -146,6 +150,21 @@ class OutboxRow:
     event_id: str
     is_sent: bool
     since: datetime | None = None
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A consumer of a service outside of the saga, and the types (`orderflow.StockReserved`) of the events that it
+    handles and that a key sees once, with the topics that they are on. `late`: those that it has come to handle while
+    it was at work, and since when (UTC); what was written before it may have passed over.
+    """
+
+    service: str
+    consumer: str
+    types: frozenset[str] = frozenset()
+    topics: frozenset[str] = frozenset()
+    late: tuple[tuple[str, datetime], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,18 +172,19 @@ class Passage:
     """How the order went through the services' inboxes and outboxes.
 
     `emitted` counts the events that each source of each service has numbered, `ledgers` names the services whose
-    outbox has kept everything since the order was placed.
+    outbox has kept everything since the order was placed, and `listeners` are those that have listened since.
     """
 
     inbox: tuple[InboxRow, ...] = ()
     outbox: tuple[OutboxRow, ...] = ()
     emitted: Mapping[tuple[str, str], int] = field(default_factory=dict)
     ledgers: frozenset[str] = frozenset()
+    listeners: tuple[Listener, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderBooks:
-    """All that the four databases and the bank have about one order.
+    """All that the databases of the services and of the bank have about one order.
 
     `keys` are its Idempotency-Keys, each with the order's id that it answers with. `passage` is None where nobody has
     looked. `intents_overdue`: the bank has not answered for long.
@@ -196,6 +216,12 @@ class OrderBooks:
         """An operator has to act: something of this order was given up, or the bank refuses the refund."""
         is_refused = self.payment is not None and self.payment.is_refused
         return is_refused or any(row.state == "dead" for row in self.parked)
+
+    @property
+    def is_halted(self) -> bool:
+        """Stuck at a service of the saga, so that the order cannot come to its end. The others take it no further."""
+        is_refused = self.payment is not None and self.payment.is_refused
+        return is_refused or any(row.state == "dead" and row.service in SAGA for row in self.parked)
 
     @property
     def is_refunded_by_word(self) -> bool:
@@ -273,10 +299,12 @@ class OrderDraft:
     outbox: list[OutboxRow] = field(default_factory=list)
     emitted: dict[tuple[str, str], int] = field(default_factory=dict)
 
-    def finish(self, order_id: str, ledgers: frozenset[str] | None = None) -> OrderBooks:
+    def finish(
+        self, order_id: str, ledgers: frozenset[str] | None = None, listeners: tuple[Listener, ...] = ()
+    ) -> OrderBooks:
         """The books, in one order however they were read, so that two looks can be compared.
 
-        `ledgers` as in `Passage`; None: nobody has looked at inbox and outbox.
+        `ledgers` and `listeners` as in `Passage`; None: nobody has looked at inbox and outbox.
         """
         order, passage = self.order, None
         if order is not None and self.stuck:
@@ -284,7 +312,7 @@ class OrderDraft:
         if ledgers is not None:
             inbox = sorted(self.inbox, key=lambda row: (row.service, row.consumer, row.identity))
             outbox = sorted(self.outbox, key=lambda row: (row.service, row.sequence, row.event_id))
-            passage = Passage(tuple(inbox), tuple(outbox), self.emitted, ledgers)
+            passage = Passage(tuple(inbox), tuple(outbox), self.emitted, ledgers, listeners)
             order = order and replace(order, refund_steps=tuple(self.refund_steps))
         return OrderBooks(
             order_id=order_id,

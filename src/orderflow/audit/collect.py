@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -17,6 +17,7 @@ import msgspec
 from orderflow.audit.books import (
     BankEntry,
     InboxRow,
+    Listener,
     OrderBooks,
     OrderDraft,
     OrderRow,
@@ -31,9 +32,11 @@ from orderflow.audit.books import (
 )
 from orderflow.core.envelopes import header_text
 from orderflow.core.inbox import InboxState, Waits
+from orderflow.core.messages import Event
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.recovery import counting_query, decode_headers
 from orderflow.core.postgres.sessions import Connection, connect, leave, translated
+from orderflow.core.service import Service
 from orderflow.core.transport import Transport
 from orderflow.events.base import order_id_of
 from orderflow.events.inventory import ReservedLine
@@ -42,7 +45,6 @@ from orderflow.registry import SAGA, service_names, service_of
 from orderflow.services.order.model import Obstacle
 from orderflow.services.payment.model import BY_OPERATOR
 
-SERVICES = SAGA
 BANK = "bank"
 STATEMENT_TIMEOUT_MS = 600_000
 
@@ -122,17 +124,46 @@ LONG_S = 600
 LEDGER_MARGIN = timedelta(seconds=60)
 """How far the times of two rows of an outbox can be out of the order of their numbers."""
 FIRST_ID = 1
+ALWAYS = UUID(int=0)
 ANSWERED = re.compile(r'"id" *: *"([^"]*)"')
 
 Drafts = defaultdict[str, OrderDraft]
 
 
+@dataclass(frozen=True, slots=True)
+class Ledgers:
+    """From which order on everything is there: ids of orders begin with the time at which they were placed.
+
+    `outboxes`: by service, the first order of which its outbox has kept everything; none where it is empty.
+    `listeners`: the first of which each has heard everything that its publishers' outboxes have kept; None where they
+    have kept nothing.
+    """
+
+    outboxes: Mapping[str, UUID] = field(default_factory=dict)
+    listeners: Mapping[Listener, UUID | None] = field(default_factory=dict)
+
+    def of(self, key: str) -> tuple[frozenset[str], tuple[Listener, ...]]:
+        """What of it holds for this key. When a key that is no order's was new, nobody knows."""
+        is_order = order_id_of(key) is not None
+        outboxes = {
+            name for name, first in self.outboxes.items() if first == ALWAYS or (is_order and key >= str(first))
+        }
+        listeners = tuple(each for each, first in self.listeners.items() if is_order and first and key >= str(first))
+        return frozenset(outboxes), listeners
+
+
 class Collector:
     """Everything that an audit looks at order by order, from within `Databases.snapshots`."""
 
-    def __init__(self, databases: Databases, ledgers: Mapping[str, UUID]) -> None:
+    def __init__(self, databases: Databases, ledgers: Ledgers) -> None:
         self._databases = databases
         self._ledgers = ledgers
+        self._business: Mapping[str, Callable[[Drafts, Sequence[UUID]], Awaitable[None]]] = {
+            "order": self._read_order,
+            "payment": self._read_payment,
+            "inventory": self._read_inventory,
+            "notification": self._read_notification,
+        }
         self._items = msgspec.json.Decoder(tuple[Item, ...])
         self._lines = msgspec.json.Decoder(tuple[ReservedLine, ...])
         self._stuck = msgspec.json.Decoder(dict[str, Obstacle])
@@ -143,8 +174,7 @@ class Collector:
         for start in range(0, len(ordered), AT_ONCE):
             drafts = await self._read(ordered[start : start + AT_ONCE])
             for key in ordered[start : start + AT_ONCE]:
-                ledgers = frozenset(name for name, first in self._ledgers.items() if key >= str(first))
-                yield drafts[key].finish(key, ledgers)
+                yield drafts[key].finish(key, *self._ledgers.of(key))
 
     async def stock(self) -> list[StockBooks]:
         """Every SKU."""
@@ -164,18 +194,20 @@ class Collector:
         drafts: Drafts = defaultdict(OrderDraft)
         ids = [order_id for key in keys if (order_id := order_id_of(key)) is not None]
         await asyncio.gather(
-            self._read_order(drafts, ids, keys),
-            self._read_payment(drafts, ids, keys),
-            self._read_inventory(drafts, ids, keys),
-            self._read_notification(drafts, ids, keys),
+            *(self._read_service(name, drafts, ids, keys) for name in self._databases.services),
             self._read_bank(drafts, ids),
         )
         return drafts
 
-    async def _read_order(self, drafts: Drafts, ids: Sequence[UUID], keys: Sequence[str]) -> None:
+    async def _read_service(self, name: str, drafts: Drafts, ids: Sequence[UUID], keys: Sequence[str]) -> None:
+        """What came in and went out is the same at every service; what it has made of that only ours are asked."""
+        if name in self._business:
+            await self._business[name](drafts, ids)
+        await self._read_passage(name, drafts, keys)
+
+    async def _read_order(self, drafts: Drafts, ids: Sequence[UUID]) -> None:
         await self._read_orders(drafts, ids)
         await self._read_steps(drafts, ids)
-        await self._read_passage("order", drafts, keys)
 
     async def _read_orders(self, drafts: Drafts, ids: Sequence[UUID]) -> None:
         for row in await self._databases.ask("order", "orders", ids):
@@ -208,7 +240,7 @@ class Collector:
             refund = RefundStepRow(row["refund"], row["event"], str(row["cause"]))
             drafts[str(row["order_id"])].refund_steps.append(refund)
 
-    async def _read_payment(self, drafts: Drafts, ids: Sequence[UUID], keys: Sequence[str]) -> None:
+    async def _read_payment(self, drafts: Drafts, ids: Sequence[UUID]) -> None:
         for row in await self._databases.ask("payment", "payments", ids):
             drafts[str(row["order_id"])].payment = PaymentRow(
                 status=row["status"],
@@ -221,26 +253,23 @@ class Collector:
                 customer=row["customer_id"],
                 since=row["changed_at"],
             )
-        await self._read_passage("payment", drafts, keys)
 
     async def _read_bank(self, drafts: Drafts, ids: Sequence[UUID]) -> None:
         for row in await self._databases.ask(BANK, "bank", ids):
             entry = BankEntry(row["kind"], row["key"], row["currency"], row["amount"], row["at"])
             drafts[str(row["order_id"])].bank.append(entry)
 
-    async def _read_inventory(self, drafts: Drafts, ids: Sequence[UUID], keys: Sequence[str]) -> None:
+    async def _read_inventory(self, drafts: Drafts, ids: Sequence[UUID]) -> None:
         for row in await self._databases.ask("inventory", "reservations", ids):
             lines = tuple((line.sku, line.quantity) for line in self._lines.decode(row["lines"]))
             reservation = ReservationRow(row["status"], lines, row["created_at"])
             drafts[str(row["order_id"])].reservations.append(reservation)
         for row in await self._databases.ask("inventory", "movements", ids):
             drafts[str(row["order_id"])].movements.append((row["sku"], row["quantity"]))
-        await self._read_passage("inventory", drafts, keys)
 
-    async def _read_notification(self, drafts: Drafts, ids: Sequence[UUID], keys: Sequence[str]) -> None:
+    async def _read_notification(self, drafts: Drafts, ids: Sequence[UUID]) -> None:
         for row in await self._databases.ask("notification", "notifications", ids):
             drafts[str(row["order_id"])].notifications.append(row["outcome"])
-        await self._read_passage("notification", drafts, keys)
 
     async def _read_passage(self, service: str, drafts: Drafts, keys: Sequence[str]) -> None:
         """What came in, waits, is asked, and went out."""
@@ -257,6 +286,7 @@ class Collector:
                 row["attempts"],
                 row["identity"],
                 row["parked_at"],
+                row["topic"],
             )
             drafts[row["key"]].parked.append(parked)
         for row in await self._databases.ask(service, "intents", keys, LONG_S):
@@ -270,29 +300,68 @@ class Collector:
                 service,
                 header_text(headers, "ce_source"),
                 row["topic"],
-                header_text(headers, "ce_type").removeprefix("orderflow.").partition(".")[0],
+                header_text(headers, "ce_type").removeprefix("orderflow.").rpartition(".v")[0],
                 int(number) if number.isdecimal() else 0,
                 str(row["event_id"]),
                 row["is_sent"],
                 row["created_at"],
+                header_text(headers, "ce_causationid"),
             )
             drafts[row["key"]].outbox.append(sent)
         for row in await self._databases.ask(service, "streams", keys):
             drafts[row["key"]].emitted[service, row["source"]] = row["emitted"]
 
 
-async def ledgers(databases: Databases) -> dict[str, UUID]:
-    """For each service the first id of an order of which its outbox has kept everything; none where it is empty.
-
-    Ids of orders begin with the time at which they were placed. What is purged is the oldest.
+async def ledgers(databases: Databases) -> Ledgers:
+    """As of now. What is purged of an outbox is the oldest. A service that has joined later than others need not have
+    heard of what was before: topics expire.
     """
-    found: dict[str, UUID] = {}
-    for service in SERVICES:
+    outboxes: dict[str, UUID] = {}
+    for service in databases.services:
         for row in await databases.ask(service, "ledger"):
             kept = row["created_at"] + LEDGER_MARGIN
-            ms = 0 if row["id"] == FIRST_ID else int(kept.timestamp() * 1000)
-            found[service] = UUID(int=ms << 80)
-    return found
+            outboxes[service] = ALWAYS if row["id"] == FIRST_ID else _first_since(kept)
+    listeners: dict[Listener, UUID | None] = {}
+    for declared in (each for name in databases.services for each in listeners_of(service_of(name))):
+        [row] = await databases.ask(declared.service, "begun")
+        first = await databases.ask(declared.service, "first_received", declared.consumer, sorted(declared.types))
+        listener = as_received(declared, {each["type"]: each["at"] for each in first})
+        kept_by = [outboxes.get(name) for name in publishers(listener)]
+        is_kept = bool(kept_by) and None not in kept_by
+        listeners[listener] = max(_first_since(row["at"]), *filter(None, kept_by)) if is_kept else None
+    return Ledgers(outboxes, listeners)
+
+
+def as_received(listener: Listener, first: Mapping[str, datetime]) -> Listener:
+    """Without the types that it may never have handled; `first` is when it had the first event of each, "" any other.
+
+    What it has had from its first event on, it has always handled. Of a type that came later nobody knows whether it
+    was passed over before.
+    """
+    if not first:
+        return listener
+    begun = min(first.values())
+    late = sorted((name, at) for name, at in first.items() if name in listener.types and at > begun)
+    return replace(listener, types=listener.types.intersection(first), late=tuple(late))
+
+
+def listeners_of(service: Service) -> Iterator[Listener]:
+    """The consumers of which nothing is known but what they read; of the saga's it is known what becomes of that."""
+    if service.name in SAGA:
+        return
+    for each in service.subscriptions:
+        read = [type_ for type_ in service.handlers if issubclass(type_, Event) and type_.TOPIC in each.topics]
+        once = {type_.TYPE: type_.TOPIC for type_ in read if type_.ONCE}
+        yield Listener(service.name, each.consumer, frozenset(once), frozenset(once.values()))
+
+
+def publishers(listener: Listener) -> Sequence[str]:
+    """The services that write what it reads."""
+    return [name for name in service_names() if listener.topics & set(service_of(name).publishes)]
+
+
+def _first_since(moment: datetime) -> UUID:
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def _answered(response: str) -> str:

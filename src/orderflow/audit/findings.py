@@ -76,6 +76,7 @@ class Kind(StrEnum):
     # The inbox and what waits.
     EFFECT_WITHOUT_INBOX_ROW = "effect-without-inbox-row"
     INBOX_ROW_WITHOUT_EFFECT = "inbox-row-without-effect"
+    EVENT_NEVER_RECEIVED = "event-never-received"
     PARKED_WITHOUT_INBOX_ROW = "parked-without-inbox-row"
     PARKED_EVENT_MISSING = "parked-event-missing"
     HELD_BEHIND_NOTHING = "held-behind-nothing"
@@ -112,10 +113,9 @@ class KindInfo:
 class Finding:
     """Something that is not as it must be.
 
-    `subject` is an order's id, a SKU, a service, or a topic's partition. `where` names the databases (`order`,
-    `payment`, `inventory`, `notification`, `bank`) or the topic that show it, and `since` the moment from which on it
-    has been so, as far as the rows tell (UTC). `event` is the type of the event that is concerned
-    (`PaymentSucceeded`), "" where it is none.
+    `subject` is an order's id, a SKU, a service, or a topic's partition. `where` names the databases (by service, or
+    `bank`) or the topic that show it, and `since` the moment from which on it has been so, as far as the rows tell
+    (UTC). `event` is the type of the event that is concerned (`PaymentSucceeded`), "" where it is none.
     """
 
     kind: Kind
@@ -371,6 +371,12 @@ CATALOGUE: Mapping[Kind, KindInfo] = {
     ),
     Kind.INBOX_ROW_WITHOUT_EFFECT: KindInfo(
         _LOST, "the inbox says that an event was handled, but its effect is missing", _REPAIR, True
+    ),
+    Kind.EVENT_NEVER_RECEIVED: KindInfo(
+        _LOST,
+        "an event was sent, but a service outside of the saga that reads it never received it",
+        _REPAIR,
+        True,
     ),
     Kind.PARKED_WITHOUT_INBOX_ROW: KindInfo(
         _TWICE, "an event is parked, but the inbox does not say so: if it comes again, it is taken for new", _BACKUP

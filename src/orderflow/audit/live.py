@@ -21,6 +21,7 @@ from orderflow.audit.collect import (
     LOOK_EVERY_S,
     Collector,
     Databases,
+    Ledgers,
     Look,
     Mark,
     ledgers,
@@ -79,7 +80,8 @@ async def audit(
 
     Waits up to `wait_s` for rest; when there is none, `Report.at_rest` is False, and of orders that are under way
     only what holds at every moment is told. `accepted` are ids of orders that were answered with 2xx. What is under
-    way goes to `notify`. Raises StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError.
+    way goes to `notify`. Raises StoreUnavailableError, SchemaBehindError, TransportUnavailableError,
+    TopicMissingError.
     """
     async with opened(urls) as databases:
         rest = await wait_for_rest(databases, transport, wait_s, notify)
@@ -113,7 +115,7 @@ class Audit:
             await self._look_again(suspects)
         return report
 
-    async def _suspects(self, kept: Mapping[str, UUID]) -> set[str]:
+    async def _suspects(self, kept: Ledgers) -> set[str]:
         report = self._report
         for row in await self._databases.ask("order", "statuses"):
             report.statuses[row["status"]] = row["orders"]
@@ -122,7 +124,7 @@ class Audit:
         report.suspects = frozenset(found | self._scope.also)
         return found | self._scope.also
 
-    async def _judge(self, keys: Collection[str], kept: Mapping[str, UUID]) -> Suspects:
+    async def _judge(self, keys: Collection[str], kept: Ledgers) -> Suspects:
         """At rest what is found is told; otherwise it is suspected."""
         report, suspects = self._report, Suspects()
         async for books in Collector(self._databases, kept).orders(keys):
@@ -139,7 +141,7 @@ class Audit:
     async def _rest_of_the_books(self, accepted: Collection[str], before: Ends) -> None:
         """Stock, outboxes, topics, and whom a client was promised an order."""
         report, databases = self._report, self._databases
-        collector = Collector(databases, {})
+        collector = Collector(databases, Ledgers())
         for stock in await collector.stock():
             report.add(check_stock(stock))
         report.waiting = await collector.waiting()

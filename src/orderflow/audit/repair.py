@@ -2,7 +2,8 @@
 
 The plan follows from what the services say, not from the findings: an event that a service's rows stand for and
 that a reader never had is said again, one whose effect the reader has lost is taken again. Nothing is said that
-contradicts how the order ended: then a person decides.
+contradicts how the order ended: then a person decides. A service outside of the saga need not refuse what it has
+had already, as the saga's do, so it is given only what a finding says that it has lost.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from orderflow.audit.findings import CATALOGUE, Finding, Kind
 from orderflow.core.operations.repairing import Regard, Regarded, Said, Standing
 from orderflow.events.base import order_id_of
+from orderflow.registry import SAGA
 from orderflow.services.order.model import OUT_OF_STOCK
 
 INVENTORY = "inventory"
@@ -29,7 +31,7 @@ OF_REFUNDS = frozenset({"PaymentRefunded", "RefundFailed", "PaymentVoided"})
 
 UNSENT_KINDS = frozenset({Kind.EVENT_NEVER_SENT, Kind.SEQUENCE_GAP, Kind.RECORD_MISSING})
 """What the readers of ours may know all the same: others read the topic, too."""
-
+LOST_THERE = frozenset({Kind.EVENT_NEVER_RECEIVED, Kind.PARKED_EVENT_MISSING})
 
 BY_HAND = (
     "Compare what the services say of it: orderflow order show ORDER, orderflow payment show ORDER, "
@@ -137,6 +139,8 @@ def plan(
             name = _name(each.type)
             if name not in said or each.regard is Regard.KNOWN:
                 continue
+            if service not in SAGA and not _is_lost(findings, service, said[name]):
+                continue
             if name in disputed:
                 obstacles.append(f"{name}, which {owners[name]} says, contradicts the state of the order")
             elif each.regard is Regard.LOST:
@@ -148,6 +152,12 @@ def plan(
     steps += _to_say(order_id, {name: each for name, each in said.items() if name in missing}, owners)
     steps += _others(order_id, {each.kind for each in findings}, standings, said)
     return _sorted_out(findings, steps, obstacles)
+
+
+def _is_lost(findings: Iterable[Finding], service: str, said: Said) -> bool:
+    """A finding says that the event has not come to its effect there."""
+    names = (_name(said.type), said.event_id)
+    return any(each.kind in LOST_THERE and each.where == service and each.event in names for each in findings)
 
 
 def _to_say(order_id: str, said: Mapping[str, Said], owners: Mapping[str, str]) -> Iterator[RepairStep]:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from orderflow.audit.collect import BANK, SERVICES, Databases
+from orderflow.audit.books import Listener
+from orderflow.audit.collect import BANK, Databases, Ledgers, publishers
 from orderflow.core.postgres.queries import load_queries
+from orderflow.registry import SAGA, service_of
 
 CHUNK = 1_000
 CHUNKS_MAX = 4_000
@@ -35,16 +37,19 @@ class Side(NamedTuple):
     """One query of `sieve.sql`: its database, the type of its keys, and the faces that it shows.
 
     A face of one database alone has its name before a dot; one with a minus is taken away from what the other side
-    shows.
+    shows. `given` is what the query takes besides. `since`: from which key on everything has been kept; None: as the
+    database's outbox has kept it.
     """
 
     database: str
     query: str
     type: str
     faces: tuple[str, ...]
+    given: tuple[str | list[str] | list[bytes], ...] = ()
+    since: UUID | None = None
 
 
-SIDES = (
+BUSINESS = (
     Side(
         "order",
         "orders",
@@ -59,18 +64,45 @@ SIDES = (
     Side("inventory", "reservations", "uuid", ("-stock", "moved", "inventory.heard", "inventory.said")),
     Side("inventory", "moves", "uuid", ("-moved",)),
     Side("notification", "told", "uuid", ("-told", "notification.heard")),
-    *(Side(name, "inbox", "text", (f"-{name}.heard",)) for name in SERVICES),
-    *(Side(name, "outbox", "bytea", (f"-{name}.said", f"{name}.numbered")) for name in SERVICES),
-    *(Side(name, "streams", "text", (f"-{name}.numbered",)) for name in SERVICES),
+    *(Side(name, "inbox", "text", (f"-{name}.heard",), (name,)) for name in SAGA),
 )
+"""What the saga's services have made of an order, and what they must have heard for it."""
+
+
+def _sides(databases: Databases, ledgers: Ledgers) -> Iterator[Side]:
+    yield from BUSINESS
+    for name in databases.services:
+        said = (f"-{name}.said",) if name in SAGA else ()
+        yield Side(name, "outbox", "bytea", (*said, f"{name}.numbered"))
+        yield Side(name, "streams", "text", (f"-{name}.numbered",))
+    for number, (listener, since) in enumerate(ledgers.listeners.items()):
+        yield from _of_listener(listener, since, f"{listener.service}.{number}.heard")
+
+
+def _of_listener(listener: Listener, since: UUID | None, face: str) -> Iterator[Side]:
+    """What it has heard, against what its publishers have written; without `since` only what waits there."""
+    types = sorted(listener.types) if since is not None else []
+    yield Side(listener.service, "listened", "text", (f"-{face}",), (listener.consumer, types), since)
+    if since is not None:
+        names = sorted(service_of(listener.service).catalogue.names)
+        wires = [name for name in names if _type(name) in listener.types]
+        given = (sorted(listener.topics), [name.encode() for name in wires], [_type(name) for name in wires])
+        for publisher in publishers(listener):
+            yield Side(publisher, "written", "bytea", (face,), given, since)
+
+
+def _type(wire: str) -> str:
+    """`orderflow.OrderPlaced.v1` → `orderflow.OrderPlaced`."""
+    return wire.rpartition(".v")[0]
 
 
 class Sieve:
     """Within `Databases.snapshots`. `ledgers`: as `collect.ledgers` says."""
 
-    def __init__(self, databases: Databases, ledgers: Mapping[str, UUID]) -> None:
+    def __init__(self, databases: Databases, ledgers: Ledgers) -> None:
         self._databases = databases
         self._ledgers = ledgers
+        self._sides = tuple(_sides(databases, ledgers))
         self._queries = load_queries("orderflow.audit", "sieve.sql")
 
     async def suspects(self, orders: int, after: UUID | None = None) -> set[str]:
@@ -101,7 +133,7 @@ class Sieve:
         chunks: Sequence[int] | None = None,
     ) -> Sums:
         by_database: dict[str, list[Side]] = {}
-        for side in SIDES:
+        for side in self._sides:
             by_database.setdefault(side.database, []).append(side)
         sums: Sums = defaultdict(lambda: defaultdict(int))
 
@@ -122,22 +154,26 @@ class Sieve:
         chunks: Sequence[int] | None,
     ) -> Sequence[Any]:
         shown = ", ".join(f"sum({name}) AS {name}" for name in map(_column, side.faces))
-        statement = self._queries[query].format(type=side.type, sums=shown, facts=self._queries[side.query])
-        ledger = self._ledgers.get(side.database, LAST)
+        statement = self._queries[query].format(
+            type=side.type, sums=shown, facts=self._queries[side.query], chunks=5 + len(side.given)
+        )
+        kept = self._ledgers.outboxes.get(side.database, LAST) if side.since is None else side.since
         begin = FIRST if after is None else UUID(int=after.int - 1)
-        bounds = [_as(side.type, bound) for bound in (ledger, begin, until or LAST)]
+        bounds = [_as(side.type, bound) for bound in (kept, begin, until or LAST)]
         if side.type != "uuid" and until is None:
             # Keys that are no ids of orders sort anywhere.
             bounds[2] = _as_text(side.type, BEYOND)
         if side.type != "uuid" and after is None:
             bounds[1] = _as_text(side.type, "")
-        arguments = [*bounds, [_as(side.type, last) for last in lasts]]
+        arguments = [*bounds, [_as(side.type, last) for last in lasts], *side.given]
         return await self._databases.run(side.database, statement, *arguments, *([] if chunks is None else [chunks]))
 
     async def _directly(self) -> set[str]:
         odd = await self._databases.ask("order", "odd_orders")
         found = {str(row["order_id"]) for row in odd}
-        for rows in await asyncio.gather(*(self._databases.ask(name, "busy_keys") for name in SERVICES)):
+        for rows in await asyncio.gather(
+            *(self._databases.ask(name, "busy_keys") for name in self._databases.services)
+        ):
             found |= {row["key"] for row in rows}
         return found
 

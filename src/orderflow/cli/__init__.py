@@ -13,7 +13,7 @@ COMMANDS = {
     "status": LazyCommand("orderflow.cli.status:status", "Show what is running, and where."),
     "logs": LazyCommand("orderflow.cli.logs:logs", "Show the logs of the services."),
     "reset": LazyCommand("orderflow.cli.up:reset", "Delete all data in a home."),
-    "order": LazyCommand("orderflow.cli.order:order", "Place orders, and see what became of them."),
+    "order": LazyCommand("orderflow.cli.order:order", "Place orders, and see what happened to them."),
     "payment": LazyCommand(
         "orderflow.cli.payment:payment", "Show payments, and settle charges that the bank left open."
     ),

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from orderflow.cli.errors import CliError
-from orderflow.cli.session import as_running, home_option, load_settings, running_state, secrets_pipe_option
+from orderflow.cli.errors import CliError, UnreachableError
+from orderflow.cli.session import (
+    MARKER_NAME,
+    as_running,
+    home_option,
+    load_settings,
+    running_state,
+    secrets_pipe_option,
+    up_on,
+)
 from orderflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -77,7 +85,7 @@ def console(port: int | None, sign_in: bool, home: Path | None, control_pipe: bo
 
 
 def _link(settings: Settings) -> str:
-    """Raises CliError: the home has no token."""
+    """Raises CliError: the home has no token; UnreachableError: nobody knows of a page."""
     from orderflow.console.sessions import link
     from orderflow.local.home import own_token
 
@@ -88,6 +96,11 @@ def _link(settings: Settings) -> str:
             "start; elsewhere name one in ORDERFLOW_TOKEN"
         )
     found = running_state(settings)
+    if found is None and (settings.home / MARKER_NAME).is_file() and not settings.is_given("console_port"):
+        raise UnreachableError(
+            f"Nothing is running on {settings.home}. Start it with: {up_on(settings)}. "
+            "(For a page that runs alone, set ORDERFLOW_CONSOLE_PORT)"
+        )
     processes = () if found is None else found.processes
     page = next((each.address for each in processes if each.kind == "console"), None)
     return link(page or f"http://127.0.0.1:{settings.console_port}", token, time.time())

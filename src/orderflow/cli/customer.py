@@ -13,6 +13,7 @@ import click
 from orderflow.cli.acting import act
 from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import text
 from orderflow.cli.session import Answers, Session, ask, session_options
 from orderflow.settings import Settings
@@ -38,7 +39,7 @@ class _Name(click.ParamType[str]):
 NAME = _Name()
 
 
-@click.group()
+@click.group(cls=Group)
 def customer() -> None:
     """Export or erase a customer's personal data.
 

@@ -18,7 +18,7 @@ import click
 
 from orderflow.cli.errors import CliError, ExitCode, UnreachableError
 from orderflow.cli.output import joined, text
-from orderflow.cli.session import Session, client_of, database_url, running_state, session_options
+from orderflow.cli.session import Session, client_of, database_url, running_state, session_options, up_on
 from orderflow.diagnosis.side_by_side import side_by_side
 from orderflow.local.errors import LocalError
 from orderflow.registry import database_names, service_names
@@ -44,6 +44,7 @@ LOCKS_AN_EVENT = 40
 LOCKS_AN_EVENT_AT_LEAST = 10
 CONNECTIONS_WANTED = 100
 SERVER = "postgresql"
+OPERATORS_PORT = "operators' port of {}"
 
 
 @click.command()
@@ -91,9 +92,16 @@ def _checks(session: Session) -> Iterator[CheckResult]:
 def _show(session: Session, verdict: CheckResult) -> None:
     styles = {"ok": "green", "skipped": "dim", "warning": "yellow", "failed": "bold red"}
     style = styles[verdict.verdict]
-    session.out.show(joined(text(f"{verdict.verdict:<8}", style), text(f" {verdict.check:<26}"), text(verdict.found)))
+    session.out.show(
+        joined(text(f"{verdict.verdict:<8}", style), text(f" {verdict.check:<{_width()}}"), text(verdict.found))
+    )
     if verdict.advice and verdict.verdict != "ok":
-        session.out.show(text(f"{'':<35}{verdict.advice}", "dim"))
+        session.out.show(text(f"{'':<{_width() + 9}}{verdict.advice}", "dim"))
+
+
+def _width() -> int:
+    """Of the longest check, and a space."""
+    return len(OPERATORS_PORT.format(max(service_names(), key=len))) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +167,7 @@ def ports(settings: Settings) -> Iterator[CheckResult]:
     held = {address: each for each in processes for address in (each.address, each.ops_address)}
     for service in service_names():
         public = (f"port of {service}", settings.service_port(service), settings.host, "PORT")
-        ops = (f"operators' port of {service}", settings.service_ops_port(service), settings.ops_host, "OPS_PORT")
+        ops = (OPERATORS_PORT.format(service), settings.service_ops_port(service), settings.ops_host, "OPS_PORT")
         for check, port, host, name in (public, ops):
             own = held.get(f"http://{host}:{port}")
             yield _port(settings, service, check, port, host, f"ORDERFLOW_{service.upper()}_{name}", own)
@@ -233,7 +241,7 @@ def databases(given: Settings, running: Settings) -> Iterator[CheckResult]:
             SERVER,
             FAILED if at_fault else SKIPPED,
             "the embedded server is not running",
-            "See its log with: orderflow logs postgres" if at_fault else "Start it with: orderflow up",
+            "See its log with: orderflow logs postgres" if at_fault else f"Start it with: {up_on(given)}",
         )
         return
     yield from asyncio.run(_databases(running, external=not given.embedded))
@@ -315,7 +323,7 @@ def server_verdicts(facts: dict[str, object], batch_max: int, *, external: bool)
         advice = "Sync both clocks with NTP: order ids use this machine's clock, event times the database's"
         yield CheckResult("clock", WARNING, f"the database's is {skew_ms / 1000:+.1f} s off ours", advice)
     else:
-        yield CheckResult("clock", OK, f"the database's is {skew_ms:+.0f} ms off ours")
+        yield CheckResult("clock", OK, f"the database's is {round(skew_ms):+d} ms off ours")
     if external:
         connections = int(str(facts["max_connections"]))
         locks = int(str(facts["max_locks_per_transaction"])) * (connections + int(str(facts["prepared"])))
@@ -395,7 +403,7 @@ def services(running: Settings) -> Iterator[CheckResult]:
     """One that is away is a fault only where others are there."""
     verdicts = side_by_side(lambda name: _service(running, name), service_names())
     if all(verdict.verdict == SKIPPED for verdict in verdicts):
-        yield CheckResult("services", SKIPPED, "none runs", "Start them with: orderflow up")
+        yield CheckResult("services", SKIPPED, "none runs", f"Start them with: {up_on(running)}")
         return
     for verdict in verdicts:
         is_away = verdict.verdict == SKIPPED

@@ -11,6 +11,7 @@ import click
 from orderflow.cli.acting import OPERATOR
 from orderflow.cli.errors import NotFoundError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import text
 from orderflow.cli.session import Answers, Session, ask, service_option, session_options
 from orderflow.cli.tables import table
@@ -68,7 +69,7 @@ def fault_name(value: Any) -> FaultName:
     if isinstance(value, FaultName):
         return value
     found = _NAME.match(str(value))
-    if found is None:
+    if found is None or found[1] not in service_names():
         raise click.BadParameter(
             f"{value!r} is not a fault. Expected: SERVICE-NUMBER such as payment-3; `orderflow fault list` "
             "shows the ids"
@@ -76,7 +77,7 @@ def fault_name(value: Any) -> FaultName:
     return FaultName(found[1], int(found[2]))
 
 
-@click.group()
+@click.group(cls=Group)
 def fault() -> None:
     """Make events fail on purpose, for exercises, demonstrations and tests.
 

@@ -22,6 +22,7 @@ from orderflow.registry import RegistryError
 from orderflow.settings.readers import SettingsError
 
 UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST})
 
 
 class LazyCommand(NamedTuple):
@@ -31,7 +32,20 @@ class LazyCommand(NamedTuple):
     summary: str
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """Its list of commands has the whole sentence about each; click cuts off what does not fit a line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.summary(ctx, name)) for name in self.list_commands(ctx)])
+
+    def summary(self, ctx: click.Context, name: str) -> str:
+        """What the list of commands says of one."""
+        command = self.get_command(ctx, name)
+        return "" if command is None else command.get_short_help_str(sys.maxsize)
+
+
+class LazyGroup(Group):
     """Errors that are written for people end the program with their sentence and their exit code."""
 
     def __init__(self, *, commands_by_name: Mapping[str, LazyCommand], **attributes: Any) -> None:
@@ -49,11 +63,10 @@ class LazyGroup(click.Group):
         command = getattr(import_module(module), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{line.target} is not a command")
-        return command
+        return _strict(command)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line.summary) for name, line in self._lines.items()])
+    def summary(self, ctx: click.Context, name: str) -> str:
+        return self._lines[name].summary
 
     def main(
         self,
@@ -69,6 +82,44 @@ class LazyGroup(click.Group):
         if not standalone_mode:
             return perform()
         sys.exit(code_of(perform, given))
+
+
+def _strict(command: click.Command) -> click.Command:
+    """The command, each of whose options refuses `_unmeant` values; of a group, those of its commands."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _strict(each)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not isinstance(parameter.callback, _Meant):
+            parameter.callback = _Meant(parameter.callback)
+    return command
+
+
+class _Meant:
+    """A callback of click's that refuses what nobody means, then goes on with the option's own.
+
+    `--group "$GROUP"` with a variable that is not set must not be every group. Python reads `nan` as a number, which
+    is neither below nor above any limit.
+    """
+
+    def __init__(self, then: Callable[[click.Context, click.Parameter, Any], Any] | None) -> None:
+        self._then = then
+
+    def __call__(self, ctx: click.Context, option: click.Parameter, value: Any) -> Any:
+        """Raises click.BadParameter."""
+        source = None if option.name is None else ctx.get_parameter_source(option.name)
+        if source is click.core.ParameterSource.COMMANDLINE:
+            for each in value if isinstance(value, tuple) else (value,):
+                _require_meant(each)
+        return value if self._then is None else self._then(ctx, option, value)
+
+
+def _require_meant(value: object) -> None:
+    """Raises click.BadParameter."""
+    if value == "":
+        raise click.BadParameter("it is empty. Is the variable set that the value should come from?")
+    if isinstance(value, float) and value != value:
+        raise click.BadParameter("nan is not a number.")
 
 
 def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
@@ -89,12 +140,20 @@ def code_of(command: Callable[[], Any], arguments: Sequence[str]) -> int:
         _forget_stdout()
         return ExitCode.READER_GONE
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if (told := _about_a_file(error)) is None:
             raise
-        _forget_stdout()
-        where = error.filename or "standard output"
-        return _complain(CliError(f"Cannot write to {where}: {error.strerror}"), arguments)
+        return _complain(told, arguments)
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _about_a_file(error: OSError) -> CliError | None:
+    """What a person can mend: a file or folder that cannot be used, an output that takes nothing."""
+    if error.errno in UNWRITABLE:
+        _forget_stdout()
+        return CliError(f"Cannot write to {error.filename or 'standard output'}: {error.strerror}")
+    if error.errno in UNUSABLE and error.filename is not None:
+        return CliError(f"Cannot use {error.filename}: {error.strerror}")
+    return None
 
 
 def _complain(error: Exception, arguments: Sequence[str]) -> int:

@@ -83,7 +83,7 @@ def _readable(line: str) -> str:
 
     document = _document(line)
     if document.keys() >= FIRST:
-        return as_text(document, colour="NO_COLOR" not in os.environ).rstrip("\n")
+        return as_text(document, colour=not os.environ.get("NO_COLOR")).rstrip("\n")
     return printable(line)
 
 

@@ -14,6 +14,7 @@ import click
 from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
 from orderflow.cli.explain import explain
 from orderflow.cli.http import AnswerLostError, ServiceClient
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import Output, joined, text
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.tables import Fitted, duration, heartbeat, ident, moment, table, when
@@ -169,9 +170,9 @@ RETRY_S = 1.0
 OWED = ("due", "refused")
 
 
-@click.group()
+@click.group(cls=Group)
 def order() -> None:
-    """Place orders, and see what became of them.
+    """Place orders, and see what happened to them.
 
     \b
     orderflow order place --wait 10

@@ -9,6 +9,7 @@ import click
 
 from orderflow.cli.acting import act
 from orderflow.cli.errors import NotFoundError, RequestRefusedError
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import text
 from orderflow.cli.session import Answers, Session, ask, session_options
 from orderflow.cli.tables import duration, table, when
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-@click.group()
+@click.group(cls=Group)
 def outbox() -> None:
     """Show events waiting to be published, and republish what the log has lost.
 

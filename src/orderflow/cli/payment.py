@@ -10,6 +10,7 @@ import click
 from orderflow.cli.acting import act
 from orderflow.cli.errors import RequestRefusedError
 from orderflow.cli.http import ServiceClient
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import joined, text
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.tables import ident, moment, table, when
@@ -30,7 +31,7 @@ SAID = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def payment() -> None:
     """Show payments, and settle a charge or refund that the bank left open, or a refund that it refused.
 
@@ -125,7 +126,7 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
         raise click.UsageError("Settling a payment takes your word for it, so say how you know: --reason TEXT")
     if not yes:
         raise RequestRefusedError(
-            f"This settles the payment of order {order_id} as {outcome}and moves money. To confirm, add: --yes"
+            f"This settles the payment of order {order_id} as {outcome} and moves money. To confirm, add: --yes"
         )
     body = {"outcome": outcome, "reason": reason, "confirmed": yes}
     with session.client("payment") as client:

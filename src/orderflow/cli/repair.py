@@ -21,7 +21,7 @@ from orderflow.cli.repair_options import RepairRequest
 from orderflow.cli.session import Session
 from orderflow.cli.tables import entry, ident
 from orderflow.core.operations.repairing import Regarded, Standing
-from orderflow.registry import SAGA
+from orderflow.registry import service_names
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +52,7 @@ def repair(session: Session, look: Callable[[], Report], asked: RepairRequest) -
     _require_repairable(asked.kinds)
     report, done = look(), Repaired()
     with ExitStack() as stack:
-        clients = {name: stack.enter_context(session.client(name)) for name in SAGA}
+        clients = {name: stack.enter_context(session.client(name)) for name in service_names()}
         for number in range(ROUNDS_MAX):
             meant = [finding for finding in report.findings if _is_meant(finding, asked)]
             found = _planned(clients, meant)

@@ -11,6 +11,7 @@ import click
 
 from orderflow import __version__
 from orderflow.cli.errors import CliError, ExitCode
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import Output, text
 from orderflow.cli.session import json_option
 from orderflow.registry import service_names, service_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 DOCUMENT = "asyncapi.json"
 
 
-@click.group()
+@click.group(cls=Group)
 def schema() -> None:
     """Export event schemas for other programs, and see what a change would break.
 

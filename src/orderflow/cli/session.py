@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import click
@@ -96,7 +97,7 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
             "restart it: orderflow down, then orderflow up)"
         )
     if installation is None:
-        raise UnreachableError(f"Nothing is running on {running.home}. Start it with: orderflow up")
+        raise UnreachableError(f"Nothing is running on {running.home}. Start it with: {up_on(running)}")
     return ServiceClient(service, url, ops_url, installation=installation, **options)
 
 
@@ -114,10 +115,16 @@ def database_url(settings: Settings, name: str) -> str:
     """With its password, of a service, of `log` or of `bank`. Raises UnreachableError, SettingsError."""
     if settings.embedded:
         raise UnreachableError(
-            f"No PostgreSQL is running on the home {settings.home}. Start it with: orderflow up. "
+            f"No PostgreSQL is running on the home {settings.home}. Start it with: {up_on(settings)}. "
             "(To use a server of your own, set ORDERFLOW_DATABASE_URL)"
         )
     return settings.service_database_url(name)
+
+
+def up_on(settings: Settings) -> str:
+    """The command that starts this home, to be copied. Where the caller has not typed `--home`, `up` finds it too."""
+    is_typed = settings.sources["home"].startswith("command line")
+    return f"orderflow up --home {quote(str(settings.home))}" if is_typed else "orderflow up"
 
 
 def _is_default(settings: Settings, service: str) -> bool:
@@ -198,7 +205,7 @@ def _require_home(settings: Settings) -> None:
     why = "it holds neither home.json nor orderflow.toml" if path.is_dir() else "there is no such folder"
     raise SettingsError(
         f"{named} is {path}, which is not a home of Orderflow: {why}. Name another, or make this one a home "
-        f"with: orderflow up --home {path}"
+        f"with: orderflow up --home {quote(str(path))}"
     )
 
 

@@ -16,7 +16,6 @@ from orderflow.settings import REMEMBERED, Settings
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-NAME_WIDTH = 26
 VALUE_WIDTH = 14
 NOT_REGISTERED = "of a service that is not installed"
 
@@ -70,14 +69,13 @@ def _group(
 ) -> Iterator[RenderableType]:
     """A line each: what is cut of it on a narrow terminal is its meaning, not its value."""
     yield OneLine(text(heading, "bold"))
+    width = max(len(name) for name in found.sources) + 2
     for name in names:
         source = found.sources[name]
         style = "dim" if source == "default" else "bold"
         value = "(not set)" if shown[name] is None else str(shown[name])
         said = meanings[name] if source == "default" else f"({source}) {meanings[name]}"
-        yield OneLine(
-            text(f"  {name:<{NAME_WIDTH}}", style), text(f"{value:<{VALUE_WIDTH}}", style), text(said, "dim")
-        )
+        yield OneLine(text(f"  {name:<{width}}", style), text(f"{value:<{VALUE_WIDTH}}", style), text(said, "dim"))
     yield ""
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.errors import CliError, UnreachableError
+from orderflow.cli.errors import CliError, UnreachableError, counted
 from orderflow.cli.http import ClientTls, ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.session import Session, session_options, tls_of, token_for
+from orderflow.cli.session import Session, session_options, tls_of, token_for, up_on
 from orderflow.cli.tables import table
 from orderflow.diagnosis.side_by_side import side_by_side
 
@@ -48,7 +48,7 @@ class ProcessHealth:
             return f"down: {self.problems[DOWN]}"
         if self.problems:
             return "; ".join(f"{name}: {problem}" for name, problem in self.problems.items())
-        return "ready" if not self.lag else f"ready, {self.lag} events behind"
+        return "ready" if not self.lag else f"ready, {counted(self.lag, 'event')} behind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _look(session: Session) -> Seen:
     home = Home(session.given.home)
     found = state.running(home)
     if found is None:
-        raise UnreachableError(f"Nothing is running on {home.path}. Start it with: orderflow up")
+        raise UnreachableError(f"Nothing is running on {home.path}. Start it with: {up_on(session.given)}")
     probed = side_by_side(
         lambda each: probe(each, TIMEOUT_S, token_for(session.given, each.ops_address), tls_of(session.given)),
         found.processes,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.tables import moment, table
@@ -37,7 +38,7 @@ class Lifetime(click.ParamType[timedelta]):
         return timedelta(seconds=seconds)
 
 
-@click.group()
+@click.group(cls=Group)
 def token() -> None:
     """Create, list and revoke tokens. Callers send one as `Authorization: Bearer TOKEN`.
 

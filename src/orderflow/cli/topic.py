@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import block, joined, text
-from orderflow.cli.session import Session, database_url, session_options
+from orderflow.cli.session import Session, database_url, session_options, up_on
 from orderflow.cli.tables import TIME, Forms, OneLine, clock_of_ms, ident, moment_of_ms
 from orderflow.cli.values import digits, ends_with, is_id
 from orderflow.core.store import SchemaBehindError
@@ -37,7 +38,7 @@ async def open_log(settings: Settings) -> AsyncIterator[Transport]:
         yield transport
     except TransportUnavailableError as error:
         raise UnreachableError(
-            f"{_where(settings)} does not answer: {error}. Is it running? Start everything with: orderflow up"
+            f"{_where(settings)} does not answer: {error}. Is it running? Start everything with: {up_on(settings)}"
         ) from error
     except (SchemaBehindError, asyncpg.PostgresError) as error:
         raise CliError(
@@ -193,7 +194,7 @@ Span = tuple[int, int]
 Start = Callable[[int, int], int]
 
 
-@click.group()
+@click.group(cls=Group)
 def topic() -> None:
     """Read the events on a topic.
 

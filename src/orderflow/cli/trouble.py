@@ -10,6 +10,7 @@ import click
 from orderflow.cli.acting import act
 from orderflow.cli.errors import CliError, ExitCode, NotFoundError, UnreachableError, counted
 from orderflow.cli.http import ServiceClient
+from orderflow.cli.lazy import Group
 from orderflow.cli.output import WAITS, joined, text, total, words
 from orderflow.cli.session import Answers, Session, ask, running_state, service_option, session_options
 from orderflow.cli.tables import entry, moment, table, when
@@ -169,7 +170,7 @@ def _totals(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], int]:
     return totals
 
 
-@click.group()
+@click.group(cls=Group)
 def outage() -> None:
     """Show what is judged an outage, and overrule it.
 
@@ -260,7 +261,7 @@ def _parts_of_outage(outage: Mapping[str, Any]) -> Iterator[RenderableType]:
     )
 
 
-@click.group()
+@click.group(cls=Group)
 def expired() -> None:
     """Show records that expired before a consumer had read them, and acknowledge them.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -14,6 +15,8 @@ from orderflow.console.live import Parts
 from orderflow.console.pages import Pages
 from orderflow.console.sampling import Reading, ServiceReading, rate
 from orderflow.console.showing import duration
+from orderflow.core.service import Service
+from orderflow.registry import SAGA, service_names, service_of
 from orderflow.services.order.model import MACHINE
 from orderflow.services.order.storage import Dwell, Unfinished
 
@@ -100,6 +103,47 @@ TALL = Layout(
         Pipe("inventory-status", "order", "M86 476 C6 456 6 72 81 52", 4, 182, "start"),
     ),
 )
+
+
+ROW_GAP = 28
+LABEL_HEIGHT = 44
+
+
+def extended(layout: Layout, further: Sequence[Service]) -> Layout:
+    """With the services outside of the saga in rows below, each under the topics that it reads."""
+    across = max(1, layout.width // (layout.box_width + 2 * ROW_GAP))
+    left = min(box.x for box in layout.boxes)
+    step = (layout.width - 2 * left - layout.box_width) // max(1, across - 1)
+    boxes, pipes, bottom = list(layout.boxes), list(layout.pipes), layout.height
+    for start in range(0, len(further), across):
+        row = [(service, _topics(service)) for service in further[start : start + across]]
+        top = bottom + ROW_GAP + LABEL_HEIGHT * max(len(topics) for _, topics in row)
+        for column, (service, topics) in enumerate(row):
+            x = left + column * step
+            boxes.append(Box(service.name, x, top))
+            pipes += _pipes_into(service.name, topics, range(x + 24, x + layout.box_width - 24), top)
+        bottom = top + layout.box_height
+    height = bottom + 16 if further else layout.height
+    return replace(layout, height=height, boxes=boxes, pipes=pipes)
+
+
+def _topics(service: Service) -> Sequence[str]:
+    return tuple(dict.fromkeys(topic for each in service.subscriptions for topic in each.topics))
+
+
+def _pipes_into(reader: str, topics: Sequence[str], across: range, top: int) -> Iterator[Pipe]:
+    """From above, the first from highest, so that its label stands over the next ones."""
+    for number, topic in enumerate(topics):
+        at = across[number * min(30, len(across) // len(topics))]
+        y = top - LABEL_HEIGHT * (len(topics) - number)
+        yield Pipe(topic, reader, f"M{at} {y} V{top - 5}", at + 10, y + 16, "start")
+
+
+@cache
+def layouts() -> Sequence[Layout]:
+    """For a wide page and a narrow one. Raises RegistryError."""
+    further = [service_of(name) for name in service_names() if name not in SAGA]
+    return tuple(extended(each, further) for each in (WIDE, TALL))
 
 
 def pace_of(rate: float | None) -> str:
@@ -279,7 +323,7 @@ def routes(pages: Pages) -> Sequence[Route]:
 
     async def show(request: Request) -> Response:
         await pages.sampler.fresh()
-        return pages.html(request, "flow.html", view=flow_of(pages.sampler.readings), layouts=(WIDE, TALL))
+        return pages.html(request, "flow.html", view=flow_of(pages.sampler.readings), layouts=layouts())
 
     async def live(request: Request) -> Response:
         return pages.stream(_parts(pages, request))
@@ -294,7 +338,7 @@ async def _parts(pages: Pages, request: Request) -> AsyncIterator[Parts]:
         while True:
             is_first = reading is None
             reading = await sampler.next_after(reading)
-            given = {"view": flow_of(sampler.readings), "layouts": (WIDE, TALL)}
+            given = {"view": flow_of(sampler.readings), "layouts": layouts()}
             yield {
                 **{name: pages.part(f"_{name}.html", request, **given) for name in ("tiles", "picture", "machine")},
                 "consumers": pages.part("_consumers.html", request, **given),

@@ -312,7 +312,7 @@ def _incomplete(headers: Mapping[str, bytes | None]) -> UndecodableError:
     if headers.get(name) == _SPECVERSION[1]:
         name = next(name for name in ("ce_id", "ce_type", "ce_source") if not headers.get(name))
     value = headers.get(name)
-    return UndecodableError(MALFORMED, f"header {name} is {value if value is None else _shown(value)!r}")
+    return UndecodableError(MALFORMED, f"header {name} is {'missing' if value is None else repr(_shown(value))}")
 
 
 def _require_key(said: str, key: str, key_bytes: bytes | None, subject: bytes | None) -> None:

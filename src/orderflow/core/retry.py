@@ -122,23 +122,21 @@ class RetryLoop(FailureStreak):
     async def forever(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run `step` again and again until cancelled."""
         while True:
-            try:
-                await step()
-            except Exception as error:  # noqa: BLE001  # a defect must not stop the loop
-                await self._missed(error)
-            else:
-                self.succeeded()
+            await self._succeeds(step)
 
     async def until_done(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Run `step` until it succeeds once. A defect must not stop the loop: it is reported, and retried too."""
-        while True:
-            try:
-                await step()
-            except Exception as error:  # noqa: BLE001  # a defect must not stop the loop
-                await self._missed(error)
-            else:
-                self.succeeded()
-                return
+        """Run `step` until it succeeds once."""
+        while not await self._succeeds(step):
+            pass
+
+    async def _succeeds(self, step: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await step()
+        except Exception as error:  # noqa: BLE001  # a defect must not stop the loop
+            await self._missed(error)
+            return False
+        self.succeeded()
+        return True
 
     async def _missed(self, error: Exception) -> None:
         if not isinstance(error, INFRASTRUCTURE_ERRORS):

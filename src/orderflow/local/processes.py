@@ -362,6 +362,15 @@ def free_port(host: str = "127.0.0.1") -> int:
     raise LocalError(f"no port of {host} from {PORTS[0]} to {PORTS[-1]} is free")
 
 
+def is_free(port: int, host: str) -> bool:
+    """Whether `port` can be listened on."""
+    try:
+        require_free(port, "", "", host)
+    except LocalError:
+        return False
+    return True
+
+
 def require_free(port: int, what: str, setting: str, host: str = "127.0.0.1") -> None:
     """Raises LocalError when `port` cannot be listened on; `setting` is what moves it."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:

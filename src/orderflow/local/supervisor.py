@@ -21,18 +21,19 @@ import psutil
 from orderflow.core import crash_points
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home
-from orderflow.local.processes import Server, hand_over, require_free, tail
+from orderflow.local.processes import Server, hand_over, is_free, require_free, tail
 from orderflow.local.reporter import Reporter
 from orderflow.local.services import alone
 from orderflow.local.state import (
     OF_OURS,
+    PREFIX,
     Down,
     ProcessMark,
     Running,
     settings_environment,
     settings_secrets,
 )
-from orderflow.registry import service_names
+from orderflow.registry import database_names, service_names
 from orderflow.settings import Secret, Settings
 
 BACKOFF_FIRST_S = 0.5
@@ -287,6 +288,7 @@ class ServiceCommand:
     logged.
 
     `secrets` are what its standard input begins with; `address` and `ops_address` are where it is, by its ports.
+    `ports` are the settings of its port and of that for operators' endpoints, each with the host to listen on.
     """
 
     name: str
@@ -297,6 +299,7 @@ class ServiceCommand:
     ops_address: Callable[[int | None], str]
     stderr: Path
     kind: str = "service"
+    ports: Mapping[str, str] = field(default_factory=dict)
 
 
 class ServiceUnit:
@@ -373,7 +376,7 @@ class ServiceUnit:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
-                    env=self._environment,
+                    env={**self._environment, **self._ports_as_before()},
                     start_new_session=True,
                     creationflags=NEW_PROCESS_GROUP if sys.platform == "win32" else 0,
                 )
@@ -381,6 +384,11 @@ class ServiceUnit:
             raise LocalError(f"cannot start {self.name}: {error.strerror or error}") from error
         hand_over(process, self._command.secrets)
         return process
+
+    def _ports_as_before(self) -> dict[str, str]:
+        """Clients know where it was, so it comes back there, unless somebody else has taken the port."""
+        known = zip(self._command.ports.items(), (self._port, self._ops_port), strict=False)
+        return {PREFIX + name.upper(): str(port) for (name, host), port in known if port and is_free(port, host)}
 
     def _end_input(self) -> None:
         """A process that runs drains then; of one that has ended it is what is left open."""
@@ -495,6 +503,7 @@ class Fleet:
             lambda _: "",
             _stderr(home, CONSOLE),
             CONSOLE,
+            ports={"console_port": LOOPBACK},
         )
         return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)
 
@@ -512,13 +521,14 @@ class Fleet:
             partial(settings.address, settings.host),
             partial(settings.address, settings.ops_host),
             _stderr(home, label),
+            ports={f"{name}_port": settings.host, f"{name}_ops_port": settings.ops_host},
         )
         return ServiceUnit(command, drain_timeout_s=settings.drain_timeout_s)
 
 
 def _without_databases(settings: Settings) -> Settings:
     """The embedded server's passwords are in the home; of another server, only the log's are handed on."""
-    names = [f"{name}_database_url" for name in (*service_names(), "bank", "log")]
+    names = [f"{name}_database_url" for name in database_names()]
     is_elsewhere = any(settings.is_given(name) for name in ("database_url", *names))
     log = Secret(settings.service_database_url("log")) if is_elsewhere and settings.transport == "postgres" else None
     nothing = dict.fromkeys([*names, *settings.secrets()])

@@ -158,7 +158,7 @@ def open_log(
         sink = RotatingFileSink(Path(file), file_max_bytes, files_kept)
         sink.open()
     text = style == "text" or (style == "auto" and terminal)
-    colour = terminal and "NO_COLOR" not in os.environ
+    colour = terminal and not os.environ.get("NO_COLOR")
     return LogWriter(service, sink, level=Level.named(level), text=text, colour=colour, clock=clock)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections import namedtuple
@@ -172,3 +173,9 @@ def test_the_exit_code_says_whether_anything_failed(tmp_path: Path) -> None:
     document = json.loads(bad.stdout)
     assert document["healthy"] is False
     assert [check["check"] for check in document["checks"] if check["verdict"] == "failed"] == ["home"]
+
+
+def test_what_was_checked_stands_apart_from_what_was_found(tmp_path: Path) -> None:
+    shown = call(tmp_path, "doctor").stdout
+
+    assert re.search(r"operators' port of notification 8104 ", shown), shown

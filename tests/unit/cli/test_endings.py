@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import click
 import pytest
 
+from orderflow.__main__ import run
 from orderflow.cli import COMMANDS, main
 from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError, TimeUpError, UnreachableError
 from orderflow.cli.lazy import code_of
@@ -20,7 +22,7 @@ from orderflow.local.state import ProcessMark, Running, RunState
 from orderflow.registry import SAGA
 from orderflow.settings import SettingsError
 from tests.support.shop import Asked, Says, shop
-from tests.unit.cli.calls import NOBODY, call
+from tests.unit.cli.calls import NOBODY, ORDER_ID, call
 
 
 @pytest.mark.parametrize(
@@ -175,3 +177,80 @@ def test_an_output_that_takes_nothing_is_one_sentence(tmp_path: Path, arguments:
     assert done.returncode == 1
     assert "Cannot write to standard output: No space left on device" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("dlt", "discard", "--group", "", "--reason", "noise"),
+        ("dlt", "replay", "--group="),
+        ("order", "place", "--idempotency-key", ""),
+        ("topic", "tail", "order-events", "--key", ""),
+        ("outbox", "republish", "--topic", "", "--rehearse"),
+        ("up", "--kafka-bootstrap", ""),
+    ],
+)
+def test_an_option_whose_variable_is_not_set_is_refused(tmp_path: Path, arguments: Sequence[str]) -> None:
+    """`--group "$GROUP"` without a GROUP would be every group, and an empty key none."""
+    result = call(tmp_path, *arguments, ORDER_URL=NOBODY)
+
+    assert result.exit_code == 2
+    assert "it is empty" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("order", "place", "--wait", "nan"),
+        ("order", "watch", ORDER_ID, "--timeout", "nan"),
+        ("demo", "--rate", "nan"),
+    ],
+)
+def test_what_is_not_a_number_is_refused(tmp_path: Path, arguments: Sequence[str]) -> None:
+    result = call(tmp_path, *arguments, ORDER_URL=NOBODY)
+
+    assert result.exit_code == 2
+    assert "nan is not a number" in result.stderr
+
+
+def test_a_folder_that_cannot_be_used_is_named_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = call(tmp_path, "schema", "export", "--into", str(tmp_path / "file" / "schemas"))
+
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: Cannot use {tmp_path / 'file' / 'schemas'}: Not a directory\n"
+
+
+@pytest.mark.parametrize("group", ["order", "topic", "outbox", "fault", "expired", "outage", "schema", "dlt"])
+def test_a_list_of_commands_has_whole_sentences(tmp_path: Path, group: str) -> None:
+    _, _, commands = call(tmp_path, group, "--help").stdout.partition("Commands:")
+
+    assert commands.strip()
+    assert "..." not in commands
+
+
+def test_a_fault_of_no_service_is_refused(tmp_path: Path) -> None:
+    result = call(tmp_path, "fault", "clear", "nix-9")
+
+    assert result.exit_code == 2
+    assert "'nix-9' is not a fault" in result.stderr
+
+
+def test_what_settling_does_is_said_in_a_sentence(tmp_path: Path) -> None:
+    result = call(tmp_path, "payment", "settle", ORDER_ID, "--as", "refunded", "--reason", "seen")
+
+    assert result.exit_code == 5
+    assert f"settles the payment of order {ORDER_ID} as refunded and moves money" in result.stderr
+
+
+def test_a_command_interrupted_while_it_is_read_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(MetaPathFinder):
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            if fullname == "orderflow.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "orderflow.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        run()
+    assert ended.value.code == 130

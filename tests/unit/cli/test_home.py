@@ -19,7 +19,7 @@ from orderflow.local.home import EventLog, Home
 from orderflow.local.state import ProcessMark, Running, RunState, attached
 from orderflow.settings import Settings
 from tests.support.shop import Asked, Says, Shop, shop
-from tests.unit.cli.calls import ORDER_ID
+from tests.unit.cli.calls import ORDER_ID, call
 
 OURS, THEIRS = UUID(int=1), UUID(int=2)
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
@@ -236,3 +236,28 @@ def test_a_service_run_by_hand_joins_the_broker_of_the_run_also_with_databases_o
     RunState(mark, "ready", transport="kafka", bootstrap="127.0.0.1:8").write(home.state)
     found = attached(Settings.load(environ={"ORDERFLOW_DATABASE_URL": "postgresql://a:b@db"}, home=tmp_path))
     assert (found.transport, found.kafka_bootstrap) == ("kafka", "127.0.0.1:8")
+
+
+def test_the_command_that_starts_a_named_home_can_be_copied(tmp_path: Path) -> None:
+    home = tmp_path / "my shop"
+    advice = f"orderflow up --home '{home}'"
+
+    missing = CliRunner().invoke(main, ["status", "--home", str(home)])
+    assert missing.stderr.endswith(f"with: {advice}\n")
+    Home.open(home)
+    for command in (["status"], ["order", "list"], ["topic", "tail", "order-events"]):
+        assert f"Start it with: {advice}" in CliRunner().invoke(main, [*command, "--home", str(home)]).stderr
+    assert call(home, "status").stderr.endswith("Start it with: orderflow up\n")
+
+
+def test_no_link_is_given_to_a_page_that_nobody_knows_of(tmp_path: Path) -> None:
+    """What listens on the usual port may be the page of another home."""
+    Home.open(tmp_path)
+    (tmp_path / "token").write_text("of_0_x", encoding="ascii")
+
+    result = call(tmp_path, "console", "--sign-in")
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"Error: Nothing is running on {tmp_path}. Start it with: orderflow up")
+    assert call(tmp_path, "console", "--sign-in", CONSOLE_PORT="8123").stdout.startswith(
+        "http://127.0.0.1:8123/sign-in"
+    )

@@ -60,3 +60,10 @@ def test_for_people_it_is_a_table(tmp_path: Path) -> None:
     headings = [line for line in shown.splitlines() if line and not line.startswith(" ")]
     assert headings[:3] == ["Home", "Event log", "Databases"]
     assert ["log_file", "(not", "set)"] in [line[:3] for line in lines]
+
+
+def test_every_value_begins_in_the_same_column(tmp_path: Path) -> None:
+    lines = call(tmp_path, "settings").stdout.splitlines()
+    places = {line.index(value, 3) for line in lines for value in ("(not set)",) if value in line}
+
+    assert len(places) == 1

@@ -26,6 +26,7 @@ def test_a_service_that_does_not_answer_is_not_ready() -> None:
     ("health", "words"),
     [
         (ProcessHealth(True, {}, 0), "ready"),
+        (ProcessHealth(True, {}, 1), "ready, 1 event behind"),
         (ProcessHealth(True, {}, 3), "ready, 3 events behind"),
         (ProcessHealth(False, {"database": "away"}), "database: away"),
     ],

@@ -40,6 +40,17 @@ SELECT encode(key, 'escape') COLLATE "C" FROM outbox JOIN outbox_pending USING (
 -- Since when the outbox has kept everything: the row that was written first of those that are there.
 SELECT id, created_at FROM outbox ORDER BY id LIMIT 1;
 
+-- name: begun
+-- Since when the service has its database.
+SELECT min(applied_at) AS at FROM schema_migrations WHERE sequence_name = 'core';
+
+-- name: first_received
+-- When a consumer ($1) had the first event of each of the types $2, and, as '', of any other.
+SELECT CASE WHEN identity = ANY ($2::text[]) THEN identity ELSE '' END AS type, min(at) AS at
+FROM processed_events
+WHERE consumer = $1::text
+GROUP BY 1;
+
 -- name: unsent
 -- What the log has not acknowledged for $1 seconds, and marks of rows that are gone.
 SELECT count(*) AS unsent, min(created_at) AS since, count(*) FILTER (WHERE created_at IS NULL) AS gone
@@ -114,7 +125,7 @@ SELECT order_id, outcome FROM notifications WHERE order_id = ANY ($1::uuid[]);
 
 -- name: parked
 -- What waits for another try or an operator, of these keys.
-SELECT key, consumer, identity, event_type, state, attempts, parked_at
+SELECT key, consumer, identity, event_type, state, attempts, parked_at, topic
 FROM parked_events
 WHERE key = ANY ($1::text[])
 ORDER BY position;

@@ -1,16 +1,16 @@
 -- name: sums_by_chunk
--- Each face's facts added up, by chunk of keys. $1: from which key on the outbox has kept everything; $2 and $3: the
--- range of keys, from after $2 to $3; $4: the last keys of the chunks, in order.
+-- Each face's facts added up, by chunk of keys. $1: from which key on everything has been kept; $2 and $3: the range of
+-- keys, from after $2 to $3; $4: the last keys of the chunks, in order. What a query takes besides is $5 and so on.
 SELECT width_bucket(key, $4::{type}[]) AS place, {sums}
 FROM ({facts}) AS facts
 WHERE $1::{type} IS NOT NULL
 GROUP BY 1;
 
 -- name: sums_by_key
--- The same by key, in the chunks $5 alone.
+-- The same by key, in some chunks alone.
 SELECT key AS place, {sums}
 FROM ({facts}) AS facts
-WHERE $1::{type} IS NOT NULL AND width_bucket(key, $4::{type}[]) = ANY ($5::integer[])
+WHERE $1::{type} IS NOT NULL AND width_bucket(key, $4::{type}[]) = ANY (${chunks}::integer[])
 GROUP BY 1;
 
 -- name: orders
@@ -166,12 +166,32 @@ FROM notifications
 WHERE order_id > $2 AND order_id <= $3;
 
 -- name: inbox
--- What has come in, of the events that an order sees once. What waits shows what has no effect.
+-- What has come in for the consumer $5, of the events that an order sees once. What waits shows what has no effect.
 SELECT key,
     hash_record_extended(ROW(key, CASE state WHEN 1 THEN identity ELSE state::text END), 8) AS heard
 FROM processed_events
-WHERE consumer IN ('order', 'payment', 'inventory', 'notification')
+WHERE consumer = $5::text
     AND (state IN (2, 3) OR (state = 1 AND identity LIKE 'orderflow.%')) AND key > $2 AND key <= $3;
+
+-- name: listened
+-- The same for a consumer of which only is known that it handles events of the types $6.
+SELECT key,
+    hash_record_extended(ROW(key, CASE state WHEN 1 THEN identity ELSE state::text END), 8) AS heard
+FROM processed_events
+WHERE consumer = $5::text AND (state IN (2, 3) OR (state = 1 AND identity = ANY ($6::text[]) AND key >= $1))
+    AND key > $2 AND key <= $3;
+
+-- name: written
+-- What has to have come in there: events of its topics $5, by their wire names $6, each of the type beside it in $7.
+SELECT key, hash_record_extended(ROW(key, read.type), 8) AS heard
+FROM (
+    SELECT key, headers, position('ce_type'::bytea IN headers) AS at_type
+    FROM outbox
+    WHERE topic = ANY ($5::text[]) AND key >= $1 AND key > $2 AND key <= $3
+    OFFSET 0
+) AS outbox
+JOIN unnest($6::bytea[], $7::text[]) AS read (wire, type)
+    ON at_type > 0 AND read.wire = substring(headers FROM at_type + 9 FOR get_byte(headers, at_type + 7));
 
 -- name: outbox
 -- What was said, and under which numbers of which source. `ce_type`, `ce_source` and `ce_sequence` are found by their

@@ -37,7 +37,7 @@ class Choice:
         """As the services read it."""
         if self.events:
             return {"events": [int(event) if event.isdigit() else event for event in self.events]}
-        return {"fingerprint": self.group} if self.group else {}
+        return {} if self.group is None else {"fingerprint": self.group}
 
 
 def choice_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -125,7 +125,7 @@ def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[st
     found = {name: holder for name, holder in answers.found.items() if holder.letters}
     if not found:
         answers.require_all()
-        what = ", ".join(choice.events) or (f"of group {choice.group}" if choice.group else "at all")
+        what = ", ".join(choice.events) or ("at all" if choice.group is None else f"of group {choice.group}")
         raise NotFoundError(
             f"There is no dead event {what} at {', '.join(answers.found)}. See what there is with: orderflow dlt list"
         )
