@@ -66,7 +66,15 @@ if TYPE_CHECKING:
     from orderflow.core.store import StoreUnavailableError
     from orderflow.core.telemetry import BatchCommitted, Signal, Signals, TaskFailed
     from orderflow.core.timing import Clock
-    from orderflow.runtime.definition import Commands, Database, Record, ServiceConfig, ServiceContext, Surroundings
+    from orderflow.runtime.definition import (
+        Commands,
+        Database,
+        Record,
+        ServiceConfig,
+        ServiceContext,
+        Surroundings,
+        view_of,
+    )
 
 __version__ = "0.1.0"
 
@@ -133,6 +141,7 @@ __all__ = [
     "uuid7",
     "uuid_of",
     "uuid_text",
+    "view_of",
 ]
 
 _HOMES = {
@@ -151,7 +160,7 @@ _HOMES = {
     "orderflow.core.store": "StoreUnavailableError",
     "orderflow.core.telemetry": "BatchCommitted Signal Signals TaskFailed",
     "orderflow.core.timing": "Clock",
-    "orderflow.runtime.definition": "Commands Database Record ServiceConfig ServiceContext Surroundings",
+    "orderflow.runtime.definition": "Commands Database Record ServiceConfig ServiceContext Surroundings view_of",
 }
 
 if not TYPE_CHECKING:

@@ -21,18 +21,14 @@ if TYPE_CHECKING:
 SECONDS_A_MINUTE = 60
 
 
-class Kinds(click.ParamType[tuple[str, ...]]):
-    """`kill,freeze`."""
+def kinds_of_faults(value: Any) -> tuple[str, ...]:
+    """`kill,freeze`. Raises click.BadParameter."""
+    from orderflow.chaos.plan import KINDS
 
-    name = "kind,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        from orderflow.chaos.plan import KINDS
-
-        wanted = tuple(dict.fromkeys(part.strip() for part in str(value).split(",")))
-        if unknown := [each for each in wanted if each not in KINDS]:
-            self.fail(f"{unknown[0]!r} is not a kind of fault. Choose from {', '.join(KINDS)}")
-        return wanted
+    wanted = tuple(dict.fromkeys(part.strip() for part in str(value).split(",")))
+    if unknown := [each for each in wanted if each not in KINDS]:
+        raise click.BadParameter(f"{unknown[0]!r} is not a kind of fault. Choose from {', '.join(KINDS)}")
+    return wanted
 
 
 @click.command(
@@ -66,7 +62,13 @@ Exit codes: 0 nothing was found; 1 something was, or the system did not start; 2
 @click.option("--kafka", is_flag=True, help="Carry events on Apache Kafka.  [default: the log in PostgreSQL]")
 @click.option("--brokers", type=click.Choice(["1", "3"]), default="1", show_default=True, help="Kafka brokers.")
 @click.option("--rate", type=click.FloatRange(0.1, 2000), default=20.0, show_default=True, help="Orders per second.")
-@click.option("--faults", "kinds", type=Kinds(), help="Kinds of faults.  [default: all that are possible here]")
+@click.option(
+    "--faults",
+    "kinds",
+    type=kinds_of_faults,
+    metavar="KIND,...",
+    help="Kinds of faults.  [default: all that are possible here]",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides what strikes where, and when.")
 @click.option(
     "--home",

@@ -26,17 +26,12 @@ BANK = "bank_"
 NAME_MAX = 100
 
 
-class _Name(click.ParamType[str]):
-    name = "customer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value)
-        if not 1 <= len(text) <= NAME_MAX:
-            self.fail(f"a customer's name has 1 to {NAME_MAX} characters, and this has {len(text)}", param, ctx)
-        return text
-
-
-NAME = _Name()
+def customer_name(value: Any) -> str:
+    """Raises click.BadParameter."""
+    name = str(value)
+    if not 1 <= len(name) <= NAME_MAX:
+        raise click.BadParameter(f"a customer's name has 1 to {NAME_MAX} characters, and this has {len(name)}")
+    return name
 
 
 @click.group(cls=Group)
@@ -61,7 +56,7 @@ shop_option = click.option(
 
 
 @customer.command()
-@click.argument("name", type=NAME, metavar="CUSTOMER_ID")
+@click.argument("name", type=customer_name, metavar="CUSTOMER_ID")
 @shop_option
 @click.option(
     "--topics/--no-topics",
@@ -104,7 +99,7 @@ def export(session: Session, name: str, shop: str | None, topics: bool) -> None:
 
 
 @customer.command()
-@click.argument("name", type=NAME, metavar="CUSTOMER_ID")
+@click.argument("name", type=customer_name, metavar="CUSTOMER_ID")
 @shop_option
 @click.option("--yes", is_flag=True, help="Confirm.")
 @click.option(

@@ -179,7 +179,7 @@ def prepare(inventory: ServiceClient, orders: int) -> int:
 
     The one that is sold out stays so, and is made if it is missing. Raises CliError.
     """
-    on_hand = _read(inventory)
+    on_hand = {stock["sku"]: stock["on_hand"] for stock in inventory.listed("/stock", "stock", {}, page=PAGE)}
     needed = min(orders * UNITS_AN_ORDER, ON_HAND_MAX)
     short = [sku for sku in PRICES if on_hand.get(sku, 0) < needed]
     for sku in short:
@@ -187,17 +187,6 @@ def prepare(inventory: ServiceClient, orders: int) -> int:
     if SOLD_OUT_SKU not in on_hand:
         inventory.ask("PUT", f"/stock/{SOLD_OUT_SKU}", body={"on_hand": 0})
     return len(short)
-
-
-def _read(inventory: ServiceClient) -> dict[str, int]:
-    found: dict[str, int] = {}
-    cursor: str | None = ""
-    while cursor is not None:
-        asked: dict[str, str | int] = {"limit": PAGE}
-        page = inventory.get("/stock", {**asked, "cursor": cursor} if cursor else asked)
-        found |= {stock["sku"]: stock["on_hand"] for stock in page["stock"]}
-        cursor = page["next"]
-    return found
 
 
 @contextmanager

@@ -200,6 +200,20 @@ class ServiceClient:
         except ValueError as error:
             raise self._stranger() from error
 
+    def listed(
+        self, path: str, name: str, wanted: Mapping[str, str | int], *, page: int, limit: float = math.inf
+    ) -> list[dict[str, Any]]:
+        """The entries `name` of a list that comes in pages, at most `limit` of them. Raises as `get`."""
+        found: list[dict[str, Any]] = []
+        asked = dict(wanted)
+        while len(found) < limit:
+            answer = self.get(path, asked | {"limit": int(min(page, limit - len(found)))})
+            found += answer[name]
+            if answer["next"] is None:
+                break
+            asked["cursor"] = answer["next"]
+        return found
+
     def text(self, path: str) -> str:
         """What is not JSON. Raises as `get`."""
         return self._good("GET", path, math.inf).content.decode("utf-8", "replace")

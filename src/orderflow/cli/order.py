@@ -295,7 +295,7 @@ def list_orders(session: Session, status: str | None, limit: int) -> None:
     orderflow order list --status FAILED --json | jq -r '.orders[] | [.id, .reason] | @tsv'
     """
     with session.client("order") as client:
-        orders = read_orders(client, status, limit)
+        orders = client.listed("/orders", "orders", {"status": status} if status else {}, page=PAGE, limit=limit)
     session.out.answer({"orders": orders}, _parts_of_list(orders))
 
 
@@ -340,21 +340,6 @@ def quoted(key: str) -> str:
         raise click.UsageError(f"--idempotency-key is {key[:40]!r}; expected: 1 to 255 printable ASCII characters")
     escaped = key.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def read_orders(client: ServiceClient, status: str | None, limit: int) -> list[dict[str, Any]]:
-    """The newest orders first, at most `limit`. Raises CliError."""
-    orders: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while len(orders) < limit:
-        asked: dict[str, str | int] = {"limit": min(PAGE, limit - len(orders))}
-        asked |= {name: value for name, value in (("status", status), ("cursor", cursor)) if value is not None}
-        page = client.get("/orders", asked)
-        orders += page["orders"]
-        cursor = page["next"]
-        if cursor is None:
-            break
-    return orders
 
 
 def _parts_of_list(orders: list[dict[str, Any]]) -> Iterator[RenderableType]:

@@ -9,7 +9,6 @@ import click
 
 from orderflow.cli.acting import act
 from orderflow.cli.errors import RequestRefusedError
-from orderflow.cli.http import ServiceClient
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import joined, text
 from orderflow.cli.session import Session, session_options
@@ -59,7 +58,8 @@ def list_payments(session: Session, state: str | None, limit: int) -> None:
     orderflow payment list --state unknown --json | jq -r '.payments[].order_id'
     """
     with session.client("payment") as client:
-        payments = _read(client, state, limit)
+        wanted = {"status": state.upper()} if state else {}
+        payments = client.listed("/payments", "payments", wanted, page=PAGE, limit=limit)
     session.out.answer({"payments": payments}, _parts_of_list(payments))
 
 
@@ -142,18 +142,6 @@ def _settled(order_id: str, settled: Mapping[str, Any]) -> Text:
     back = amount(settled["refunded"], settled["currency"])
     stands = f"{settled['status']}, captured {captured}, refunded {back}"
     return text(f"{done}: the payment of order {order_id} is {stands}.")
-
-
-def _read(client: ServiceClient, state: str | None, limit: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    after: str | None = ""
-    while after is not None and len(found) < limit:
-        wanted: dict[str, str | int] = {"limit": min(PAGE, limit - len(found))}
-        wanted |= {"status": state.upper()} if state else {}
-        page = client.get("/payments", wanted | ({"cursor": after} if after else {}))
-        found += page["payments"]
-        after = page["next"]
-    return found
 
 
 def _why(found: Mapping[str, Any]) -> str:

@@ -25,33 +25,30 @@ SHRUNK_MAX = 5
 """So many failing worlds are made smaller; of more only the names are told, since they mostly fail alike."""
 
 
-class WorldParam(click.ParamType["WorldPlan"]):
-    """A seed, or what `--seed` was told to replay: a seed and what is changed in its plan."""
-
-    name = "SEED"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> WorldPlan:
-        try:
-            return plan_of(str(value))
-        except ValueError as error:
-            self.fail(f"{value!r} does not name a world: {error}", param, ctx)
+def world(value: Any) -> WorldPlan:
+    """A seed, or the name of a world: a seed and what is changed in its plan. Raises click.BadParameter."""
+    try:
+        return plan_of(str(value))
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r} does not name a world: {error}") from error
 
 
-class Seeds(click.ParamType[range]):
-    """`N`: so many; `A..B`: from A up to and without B."""
-
-    name = "N|A..B"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> range:
-        first, dots, end = str(value).rpartition("..")
-        start = first if dots else "0"
-        if not (start.isdecimal() and end.isdecimal() and int(start) < int(end)):
-            self.fail(f"{value!r} is neither a number from 1 nor two numbers A..B with A below B", param, ctx)
-        return range(int(start), int(end))
+def range_of_seeds(value: Any) -> range:
+    """`N`: so many; `A..B`: from A up to and without B. Raises click.BadParameter."""
+    first, dots, end = str(value).rpartition("..")
+    start = first if dots else "0"
+    if not (start.isdecimal() and end.isdecimal() and int(start) < int(end)):
+        raise click.BadParameter(f"{value!r} is neither a number from 1 nor two numbers A..B with A below B")
+    return range(int(start), int(end))
 
 
 @click.command()
-@click.option("--seeds", type=Seeds(), help=f"How many worlds, or which.  [default: {USUAL_SEEDS}, or no bound]")
+@click.option(
+    "--seeds",
+    type=range_of_seeds,
+    metavar="N|A..B",
+    help=f"How many worlds, or which.  [default: {USUAL_SEEDS}, or no bound]",
+)
 @click.option(
     "--minutes", type=click.FloatRange(0, min_open=True), help="Keep going for this long, from a random start."
 )
@@ -63,7 +60,7 @@ class Seeds(click.ParamType[range]):
 )
 @click.option("--jobs", type=click.IntRange(1), help="Processes in parallel.  [default: one per processor]")
 @click.option(
-    "--seed", "plan", type=WorldParam(), help="Repeat one world: a seed, or the name that a failure printed."
+    "--seed", "plan", type=world, metavar="SEED", help="Repeat one world: a seed, or the name that a failure printed."
 )
 @click.option("--trace", is_flag=True, help="With --seed: show every step.")
 @click.option("--shrink/--no-shrink", default=True, help="Shrink a failing world before showing it.")

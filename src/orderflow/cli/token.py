@@ -23,19 +23,15 @@ UNITS = {"m": 60, "h": 3600, "d": 86_400}
 LIFE_MAX_S = 3650 * UNITS["d"]
 
 
-class Lifetime(click.ParamType[timedelta]):
-    """`30d`, `12h`, `45m`."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        number, unit = str(value)[:-1], str(value)[-1:]
-        seconds = int(number) * UNITS.get(unit, 0) if number.isdecimal() and len(number) < 9 else 0
-        if not 0 < seconds <= LIFE_MAX_S:
-            self.fail(f"{value!r}: expected a number followed by d, h or m, such as 30d, and at most ten years")
-        return timedelta(seconds=seconds)
+def lifetime(value: Any) -> timedelta:
+    """`30d`, `12h`, `45m`. Raises click.BadParameter."""
+    number, unit = str(value)[:-1], str(value)[-1:]
+    seconds = int(number) * UNITS.get(unit, 0) if number.isdecimal() and len(number) < 9 else 0
+    if not 0 < seconds <= LIFE_MAX_S:
+        raise click.BadParameter(
+            f"{value!r}: expected a number followed by d, h or m, such as 30d, and at most ten years"
+        )
+    return timedelta(seconds=seconds)
 
 
 @click.group(cls=Group)
@@ -64,7 +60,7 @@ def token() -> None:
     "--role", "roles", type=click.Choice(ROLES), multiple=True, required=True, help="Role of the caller; repeatable."
 )
 @click.option("--shop", metavar="NAME", help="The shop whose orders it places and reads; for the role shop.")
-@click.option("--expires", type=Lifetime(), metavar="DURATION", help="When it expires: 30d, 12h.  [default: never]")
+@click.option("--expires", type=lifetime, metavar="DURATION", help="When it expires: 30d, 12h.  [default: never]")
 @session_options
 def create(session: Session, name: str, roles: tuple[str, ...], shop: str | None, expires: timedelta | None) -> None:
     """Create a token. It is shown only once: just its hash is kept.

@@ -37,18 +37,14 @@ def _require_one_broker(kafka: bool, kafka_bootstrap: str | None, secure: bool |
         raise click.UsageError("--secure is for the broker that --kafka starts: give both")
 
 
-class ProcessCount(click.ParamType[tuple[str, int]]):
-    """`order=2`."""
-
-    name = "service=n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        service, _, count = str(value).partition("=")
-        if service not in service_names() or not count.isdecimal() or not 1 <= int(count) <= 32:
-            self.fail(
-                f"{value!r}: expected SERVICE=N with N from 1 to 32, SERVICE one of {', '.join(service_names())}"
-            )
-        return service, int(count)
+def process_count(value: Any) -> tuple[str, int]:
+    """`order=2`. Raises click.BadParameter."""
+    service, _, count = str(value).partition("=")
+    if service not in service_names() or not count.isdecimal() or not 1 <= int(count) <= 32:
+        raise click.BadParameter(
+            f"{value!r}: expected SERVICE=N with N from 1 to 32, SERVICE one of {', '.join(service_names())}"
+        )
+    return service, int(count)
 
 
 def _port_options(command: Decorated) -> Decorated:
@@ -86,7 +82,13 @@ Exit codes: 0 stopped cleanly; 1 could not start or go on; 2 wrong usage or sett
 @click.option("--database-url", metavar="URL", help="Use an existing PostgreSQL server.")
 @home_option
 @_port_options
-@click.option("--processes", type=ProcessCount(), multiple=True, help="Run N processes of a service; repeatable.")
+@click.option(
+    "--processes",
+    type=process_count,
+    metavar="SERVICE=N",
+    multiple=True,
+    help="Run N processes of a service; repeatable.",
+)
 @click.option("--drain", is_flag=True, help="Finish the work under way, then stop.")
 @game_day_option
 @take_over_option

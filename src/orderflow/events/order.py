@@ -75,6 +75,16 @@ def require_sound(currency: str, items: Sequence[Item], total: int) -> None:
         raise ValueError(f"{fault.pointer}: {fault.detail}")
 
 
+class MoneyEvent(OrderEvent, frozen=True, kw_only=True):
+    """What is said of an amount of a customer's order, in a currency that there is."""
+
+    customer_id: Customer
+    currency: Currency
+
+    def __post_init__(self) -> None:
+        require_known(self.currency)
+
+
 class OrderPlaced(OrderEvent, frozen=True, kw_only=True):
     """A shop has ordered; nothing is paid yet. `total` is the sum over the items, in minor units."""
 
@@ -91,18 +101,13 @@ class OrderPlaced(OrderEvent, frozen=True, kw_only=True):
         require_sound(self.currency, self.items, self.total)
 
 
-class OrderCompleted(OrderEvent, frozen=True, kw_only=True):
+class OrderCompleted(MoneyEvent, frozen=True, kw_only=True):
     """Paid, and the stock is reserved: the end. For the outside world; no service of ours reads it."""
 
     TYPE: ClassVar[str] = "orderflow.OrderCompleted"
     TOPIC: ClassVar[str] = ORDER_EVENTS
 
-    customer_id: Customer
-    currency: Currency
     total: Total
-
-    def __post_init__(self) -> None:
-        require_known(self.currency)
 
 
 class OrderFailed(OrderEvent, frozen=True, kw_only=True):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from orderflow.events.base import PAYMENT_STATUS, Customer, OrderEvent, Text
-from orderflow.events.currencies import require_known
 from orderflow.events.money import Currency, Total
-from orderflow.events.order import Items, require_sound
+from orderflow.events.order import Items, MoneyEvent, require_sound
 
 
 class PaymentSucceeded(OrderEvent, frozen=True, kw_only=True):
@@ -25,36 +24,26 @@ class PaymentSucceeded(OrderEvent, frozen=True, kw_only=True):
         require_sound(self.currency, self.items, self.total)
 
 
-class PaymentFailed(OrderEvent, frozen=True, kw_only=True):
+class PaymentFailed(MoneyEvent, frozen=True, kw_only=True):
     """The bank has refused for good; no money moved. `reason` is its decline code (`card_declined`)."""
 
     TYPE: ClassVar[str] = "orderflow.PaymentFailed"
     TOPIC: ClassVar[str] = PAYMENT_STATUS
 
-    customer_id: Customer
-    currency: Currency
     total: Total
     reason: Text
 
-    def __post_init__(self) -> None:
-        require_known(self.currency)
 
-
-class PaymentRefunded(OrderEvent, frozen=True, kw_only=True):
+class PaymentRefunded(MoneyEvent, frozen=True, kw_only=True):
     """What had been captured was given back, because the stock was refused."""
 
     TYPE: ClassVar[str] = "orderflow.PaymentRefunded"
     TOPIC: ClassVar[str] = PAYMENT_STATUS
 
-    customer_id: Customer
-    currency: Currency
     amount: Total
 
-    def __post_init__(self) -> None:
-        require_known(self.currency)
 
-
-class RefundFailed(OrderEvent, frozen=True, kw_only=True):
+class RefundFailed(MoneyEvent, frozen=True, kw_only=True):
     """The bank refuses for good to give the money back, and an operator has to see to it. `reason` is its code.
 
     It can happen again: an operator can have the bank asked once more.
@@ -64,27 +53,17 @@ class RefundFailed(OrderEvent, frozen=True, kw_only=True):
     TOPIC: ClassVar[str] = PAYMENT_STATUS
     ONCE: ClassVar[bool] = False
 
-    customer_id: Customer
-    currency: Currency
     amount: Total
     reason: Text
 
-    def __post_init__(self) -> None:
-        require_known(self.currency)
 
-
-class PaymentVoided(OrderEvent, frozen=True, kw_only=True):
+class PaymentVoided(MoneyEvent, frozen=True, kw_only=True):
     """An operator had settled the charge as made, and it never was: of `amount` nothing has to be given back."""
 
     TYPE: ClassVar[str] = "orderflow.PaymentVoided"
     TOPIC: ClassVar[str] = PAYMENT_STATUS
 
-    customer_id: Customer
-    currency: Currency
     amount: Total
-
-    def __post_init__(self) -> None:
-        require_known(self.currency)
 
 
 PAYMENT_EVENT_TYPES: tuple[type[OrderEvent], ...] = (

@@ -6,7 +6,9 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from orderflow.core.access import Caller
 from orderflow.core.messages import Command
@@ -16,6 +18,8 @@ from orderflow.core.store import Act
 from orderflow.core.telemetry import Signals
 from orderflow.core.timing import Clock
 from orderflow.privacy.customers import ClearCustomers, Customers
+
+View = TypeVar("View", bound=msgspec.Struct)
 
 
 class Record(Protocol):
@@ -32,6 +36,12 @@ class Database(Protocol):
     async def fetch(self, query: str, *arguments: object) -> Sequence[Record]:
         """All rows. Raises StoreUnavailableError."""
         ...
+
+
+def view_of(kind: type[View], row: Record, /, **converted: object) -> View:
+    """A row as what an API shows: fields are called as columns; `converted` are those that take more than that."""
+    plain = {name: row[name] for name in kind.__struct_fields__ if name not in converted}
+    return kind(**plain, **converted)
 
 
 class Commands(Protocol):

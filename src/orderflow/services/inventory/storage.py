@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import Database, Record, load_queries
+from orderflow import Database, load_queries, view_of
 from orderflow.services.inventory.model import MovementKind
 
 VERSION_MAX = 2**63 - 1
@@ -70,39 +70,18 @@ class Stocks:
     async def show(self, sku: str) -> StockView | None:
         """The SKU as it stands, or None."""
         rows = await self._database.fetch(self._queries["show_stock"], sku)
-        return _stock(rows[0]) if rows else None
+        return view_of(StockView, rows[0]) if rows else None
 
     async def page(self, after: str, limit: int) -> StockPage:
         """Up to `limit` SKUs after the SKU `after`."""
         rows = await self._database.fetch(self._queries["list_stock"], after, limit + 1)
-        stock = tuple(_stock(row) for row in rows[:limit])
+        stock = tuple(view_of(StockView, row) for row in rows[:limit])
         return StockPage(stock=stock, next=stock[-1].sku if len(rows) > limit else None)
 
     async def movements(self, sku: str, before: int | None, limit: int) -> MovementPage:
         """Up to `limit` movements of a SKU before its version `before`, newest first."""
         version = VERSION_MAX if before is None else before
         rows = await self._database.fetch(self._queries["list_movements"], sku, version, limit + 1)
-        movements = tuple(_movement(row) for row in rows[:limit])
+        movements = tuple(view_of(MovementView, row, kind=MovementKind(row["kind"])) for row in rows[:limit])
         following = str(movements[-1].version) if len(rows) > limit else None
         return MovementPage(sku=sku, movements=movements, next=following)
-
-
-def _stock(row: Record) -> StockView:
-    return StockView(
-        sku=row["sku"],
-        on_hand=row["on_hand"],
-        reserved=row["reserved"],
-        version=row["version"],
-        changed_at=row["changed_at"],
-    )
-
-
-def _movement(row: Record) -> MovementView:
-    return MovementView(
-        version=row["version"],
-        kind=MovementKind(row["kind"]),
-        cause=row["cause"],
-        on_hand_change=row["on_hand_change"],
-        reserved_change=row["reserved_change"],
-        at=row["at"],
-    )

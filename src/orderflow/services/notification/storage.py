@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import PERSONAL, Database, Record, load_queries
+from orderflow import PERSONAL, Database, Record, load_queries, view_of
 from orderflow.services.notification.model import NotifiedOutcome
 
 
@@ -54,12 +54,4 @@ class Notifications:
 
 
 def _view(row: Record) -> NotificationView:
-    return NotificationView(
-        order_id=row["order_id"],
-        outcome=NotifiedOutcome(row["outcome"]),
-        customer_id=row["customer_id"],
-        reason=row["reason"],
-        text=row["text"],
-        cause=row["cause"],
-        at=row["at"],
-    )
+    return view_of(NotificationView, row, outcome=NotifiedOutcome(row["outcome"]))

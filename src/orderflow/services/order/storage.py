@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
+from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries, view_of
 from orderflow.events import Item
 from orderflow.services.order.model import ORDER_PLACED, Obstacle, OrderStatus, Refund
 
@@ -139,23 +139,14 @@ class Orders:
         if not rows or (shop is not None and rows[0]["shop"] != shop):
             return None
         row = rows[0]
-        created_at: datetime = row["created_at"]
-        placed = Step(version=1, status=OrderStatus.PENDING, event=ORDER_PLACED, cause=None, at=created_at)
+        placed = Step(version=1, status=OrderStatus.PENDING, event=ORDER_PLACED, cause=None, at=row["created_at"])
         steps = self._history.decode(row["history"]) if row["history"] is not None else ()
         refunds = self._refunds.decode(row["refunds"]) if row["refunds"] is not None else ()
         stuck = self._stuck.decode(row["stuck"]) if row["stuck"] is not None else {}
-        return OrderDetails(
-            id=row["order_id"],
-            status=OrderStatus(row["status"]),
-            customer_id=row["customer_id"],
-            currency=row["currency"],
-            items=self._items.decode(row["items"]),
-            total=row["total"],
-            payment_method=row["payment_method"],
-            reason=row["reason"],
-            refund=Refund(row["refund"]),
-            shop=row["shop"],
-            created_at=created_at,
+        return view_of(
+            OrderDetails,
+            row,
+            **self._converted(row),
             history=with_refunds((placed, *steps), refunds),
             stuck=stuck,
             stuck_since=row["stuck_since"] if stuck else None,
@@ -176,15 +167,13 @@ class Orders:
         if shop is not None:
             query, of_shop = "list_of_shop", (shop,)
         rows = await self._database.fetch(self._queries[query], before or LAST, limit + 1, status, *of_shop)
-        orders = tuple(self._summary(row) for row in rows[:limit])
-        return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
+        return self._page(rows, limit)
 
     async def oldest_unfinished(self, after: UUID | None, limit: int, shop: str | None = None) -> OrderPage:
         """Up to `limit` orders that have not ended, placed after the order `after`, oldest first."""
         query = self._queries["list_oldest_unfinished"]
         rows = await self._database.fetch(query, after or FIRST, limit + 1, shop)
-        orders = tuple(self._summary(row) for row in rows[:limit])
-        return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
+        return self._page(rows, limit)
 
     async def search(
         self,
@@ -209,10 +198,7 @@ class Orders:
         unfinished = await self._database.fetch(self._queries["unfinished_by_status"], COUNTED_MAX)
         dwell = await self._database.fetch(self._queries["dwell_times"], SAMPLE_MAX)
         return OrderStates(
-            unfinished=tuple(
-                Unfinished(status=OrderStatus(row["status"]), orders=row["orders"], oldest=row["oldest"])
-                for row in unfinished
-            ),
+            unfinished=tuple(view_of(Unfinished, row, status=OrderStatus(row["status"])) for row in unfinished),
             dwell=tuple(
                 Dwell(
                     status=OrderStatus(row["status"]),
@@ -258,20 +244,17 @@ class Orders:
         purged: int = rows[0]["purged"]
         return purged
 
+    def _page(self, rows: Sequence[Record], limit: int) -> OrderPage:
+        """Of a query that was asked for one more."""
+        orders = tuple(self._summary(row) for row in rows[:limit])
+        return OrderPage(orders=orders, next=to_cursor(orders[-1].id) if len(rows) > limit else None)
+
     def _summary(self, row: Record) -> OrderSummary:
-        return OrderSummary(
-            id=row["order_id"],
-            status=OrderStatus(row["status"]),
-            customer_id=row["customer_id"],
-            currency=row["currency"],
-            items=self._items.decode(row["items"]),
-            total=row["total"],
-            payment_method=row["payment_method"],
-            reason=row["reason"],
-            refund=Refund(row["refund"]),
-            shop=row["shop"],
-            created_at=row["created_at"],
-        )
+        return view_of(OrderSummary, row, **self._converted(row))
+
+    def _converted(self, row: Record) -> Mapping[str, Any]:
+        status, refund = OrderStatus(row["status"]), Refund(row["refund"])
+        return {"id": row["order_id"], "status": status, "refund": refund, "items": self._items.decode(row["items"])}
 
 
 def with_refunds(steps: Sequence[Step], refunds: Sequence[StoredRefund]) -> tuple[Step, ...]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries
+from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries, view_of
 from orderflow.services.payment.model import PaymentStatus
 
 LAST = UUID(int=2**128 - 1)
@@ -37,12 +37,6 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     refund_refusal: str | None
     created_at: datetime
     changed_at: datetime
-
-    @classmethod
-    def from_record(cls, record: Record) -> PaymentView:
-        """From a row of the queries that show payments."""
-        values = {field.name: record[field.name] for field in msgspec.structs.fields(cls)}
-        return cls(**{**values, "status": PaymentStatus(record["status"])})
 
 
 class PaymentPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +67,7 @@ class Payments:
     async def show(self, order_id: UUID) -> PaymentView | None:
         """The payment of an order, or None."""
         rows = await self._database.fetch(self._queries["show_payment"], order_id)
-        return PaymentView.from_record(rows[0]) if rows else None
+        return _view(rows[0]) if rows else None
 
     async def page(self, status: PaymentStatus | None, before: UUID | None, limit: int) -> PaymentPage:
         """Up to `limit` payments of orders placed before the order `before`, newest first."""
@@ -87,13 +81,17 @@ class Payments:
             case _:
                 query = "list_ended"
         rows = await self._database.fetch(self._queries[query], before or LAST, limit + 1, status)
-        payments = tuple(PaymentView.from_record(row) for row in rows[:limit])
+        payments = tuple(_view(row) for row in rows[:limit])
         return PaymentPage(payments=payments, next=str(payments[-1].order_id) if len(rows) > limit else None)
 
     async def refused_refunds(self) -> RefusedRefunds:
         """The refunds that the bank refuses for good."""
         rows = await self._database.fetch(self._queries["refused_refunds"], COUNTED_MAX, NAMED_MAX)
         return RefusedRefunds(rows[0]["refunds"], tuple(rows[0]["orders"] or ()))
+
+
+def _view(row: Record) -> PaymentView:
+    return view_of(PaymentView, row, status=PaymentStatus(row["status"]))
 
 
 async def alarms(context: ServiceContext) -> Mapping[str, str]:
