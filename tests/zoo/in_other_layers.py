@@ -96,7 +96,7 @@ BUGS = (
         5,
         "The audit does not compare the refunds with the bank's.",
         "audit/orders.py",
-        "yield from _refunds_agree(books, told, settled=settled)",
+        "yield from _refunds_agree(books, told, quiet=quiet)",
         "yield from ()",
         "tests/unit/test_audit_promises.py",
     ),

@@ -40,7 +40,7 @@ from orderflow.events.base import order_id_of
 
 ROUNDS = 3
 """How often an order that keeps changing is looked at again."""
-SETTLING_S = 10.0
+GRACE_S = 10.0
 """How long what is under way may take to be handled, at least."""
 
 
@@ -94,7 +94,7 @@ class Audit:
     def __init__(self, databases: Databases, transport: Transport, wait_s: float, scope: Scope) -> None:
         self._databases = databases
         self._transport = transport
-        self._wait_s = max(wait_s, SETTLING_S)
+        self._wait_s = max(wait_s, GRACE_S)
         self._scope = scope
         self._report = Report(at_rest=False)
 

@@ -37,7 +37,7 @@ LATE_SHARE = 2.0
 LATE_SHARE_OF_HALF = 20.0
 """Later than twice what 99 of 100 take is late, and than 20 times what half of them take."""
 
-SETTLED_S = 1.0
+MID_STEP_S = 1.0
 """So long after the order was placed, what is seen of it at several services is not seen in the middle of a step."""
 
 
@@ -129,7 +129,7 @@ def explain(evidence: Observations, consumers: Sequence[Subscriber], now: dateti
     age_s = max(0.0, (now - begun).total_seconds())
     usual = _usual(evidence, step)
     is_late = step is not None and age_s > late_after_s(usual)
-    causes = _causes(evidence, step, is_late=is_late) if step else _at_the_end(evidence, is_late=age_s > SETTLED_S)
+    causes = _causes(evidence, step, is_late=is_late) if step else _at_the_end(evidence, is_late=age_s > MID_STEP_S)
     return Explanation(
         order_id=evidence.order_id,
         status=order.status if order else "UNKNOWN",
