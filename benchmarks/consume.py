@@ -76,7 +76,7 @@ async def run_consume(urls: Mapping[str, str], transport: Transport, events: int
         gateway=None,
         signals=Signals(),
         clock=SystemClock(),
-        chance=random.Random(),
+        rng=random.Random(),
         config=EngineConfig(),
     )
     engine.start()

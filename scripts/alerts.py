@@ -39,7 +39,7 @@ class RecordInfo(NamedTuple):
 LOG_LINES: tuple[LogInfo, ...] = (
     LogInfo("message-handled", "info", "BatchCommitted"),
     LogInfo("message-duplicate", "info", "BatchCommitted"),
-    LogInfo("message-passed", "debug", "BatchCommitted"),
+    LogInfo("message-ignored", "debug", "BatchCommitted"),
     LogInfo("message-held", "info", "BatchCommitted"),
     LogInfo("message-parked", "warning", "BatchCommitted"),
     LogInfo("message-dead", "error", "BatchCommitted"),
@@ -192,7 +192,7 @@ ALERTS: tuple[AlertInfo, ...] = (
     ),
     AlertInfo(
         "EventsGivenUp",
-        "sum by (service, consumer) (orderflow_parked_dead) > 0",
+        "sum by (service, consumer) (orderflow_stuck_dead) > 0",
         "1m",
         "ticket",
         "{{ $value }} events were given up at {{ $labels.consumer }}; their orders wait for an operator.",
@@ -336,9 +336,9 @@ PANELS: tuple[tuple[str, tuple[PanelInfo, ...]], ...] = (
                 "Events that wait",
                 "short",
                 (
-                    ("sum by (consumer) (orderflow_parked_dead)", "{{consumer}} dead"),
-                    ("sum by (consumer) (orderflow_parked_retrying)", "{{consumer}} retrying"),
-                    ("sum by (consumer) (orderflow_parked_held)", "{{consumer}} held"),
+                    ("sum by (consumer) (orderflow_stuck_dead)", "{{consumer}} dead"),
+                    ("sum by (consumer) (orderflow_stuck_retrying)", "{{consumer}} retrying"),
+                    ("sum by (consumer) (orderflow_stuck_held)", "{{consumer}} held"),
                 ),
             ),
             PanelInfo("Given up, by cause", "short", (("sum by (error) (orderflow_dead_by_cause)", "{{error}}"),)),

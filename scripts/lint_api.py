@@ -84,7 +84,7 @@ def operations_of(service: Service) -> Sequence[Operation]:
         store=away,
         clock=clock,
         signals=Signals(),
-        chance=random.Random(1),  # noqa: S311  (no secret)
+        rng=random.Random(1),  # noqa: S311  (no secret)
         stopping=away,
         commands=away,
     )

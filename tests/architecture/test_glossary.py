@@ -1,11 +1,11 @@
-"""One thing, one word: the glossary names what exists, and no two classes share a name without a reason."""
+"""One thing, one word: the glossary names what exists, and no two classes share a name."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tests.architecture.sources import PACKAGE, PROJECT, python_files, tree
@@ -15,54 +15,6 @@ ROW = re.compile(r"^\| (?!word \|)([^|-][^|]*) \| ([^|]+) \| ([^|]+) \|$", re.MU
 PLACE = re.compile(r"`([\w/]+\.py)`((?:,? `[\w.]+`)*)")
 CODE = re.compile(rf"{PLACE.pattern}(?:, {PLACE.pattern})*")
 NAME = re.compile(r"`([\w.]+)`")
-
-IN_ITS_FILE = "a small thing of one file, or of the one or two beside it, where the word says enough"
-HOMONYMS: Mapping[str, str] = {
-    **dict.fromkeys(
-        (
-            "Asked",
-            "Found",
-            "Group",
-            "Happened",
-            "Judge",
-            "Kept",
-            "Kind",
-            "Line",
-            "Link",
-            "Placing",
-            "Run",
-            "Setting",
-            "State",
-            "Trouble",
-            "Wanted",
-            "Wish",
-        ),
-        IN_ITS_FILE,
-    ),
-    **dict.fromkeys(
-        ("Answer", "DeadLetters", "ExitCode", "Health", "RefusedError", "Reply"),
-        "one thing, as the side that serves has it and as the side that asks has it",
-    ),
-    **dict.fromkeys(
-        ("Outcome", "Refund", "RefundStep", "Settlement", "Status", "Step", "Books"),
-        "a word of the trade: each service, the audit and the simulation have what they know of it",
-    ),
-    **dict.fromkeys(
-        ("Holding", "Member", "Membership", "Reader"),
-        "one thing, as each log does it, or as each side of a connection knows it",
-    ),
-    "Act": "what an operator, an audit or the bank of a search does",
-    "Connections": "those of the database, and those of HTTP",
-    "Fault": "what a game day does, and what the simulation does",
-    "Plan": "what a unit of work, a repair and a simulated world begin with",
-    "Session": "of the database, and of whoever types commands",
-    "Standing": "how outages, due work and rows stand: three reports, each made and read in one place",
-    "Statement": "what a row says by itself, and a statement of SQL, which no service sees",
-    "Verdict": "what a judge says: of failures, of a group's member, of a machine, of a run of chaos",
-    "Waiting": "the signal that a part waits, and a parked event in the twin",
-    "Work": "what the processor is given, and what is due at a place",
-}
-"""Class names that stand for several things, each with the reason why that is no harm."""
 
 
 class Word(NamedTuple):
@@ -117,21 +69,20 @@ def test_what_the_glossary_names_in_the_code_exists() -> None:
     ] == []
 
 
-def test_every_file_of_the_core_has_its_word() -> None:
+def test_every_module_of_the_core_has_its_word() -> None:
     named = {file for entry in entries() for file, _ in entry.places}
-    files = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "core").glob("[a-z]*.py")}
+    files = {path.relative_to(PACKAGE).as_posix() for path in (PACKAGE / "core").rglob("[a-z]*.py")}
 
     assert files
     assert sorted(files - named) == []
 
 
-def test_no_two_classes_have_one_name_without_a_reason() -> None:
+def test_no_two_classes_have_one_name() -> None:
     places: dict[str, list[str]] = {}
     for path in python_files("src/orderflow"):
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(path.relative_to(PACKAGE).as_posix())
-    shared = {name: files for name, files in places.items() if len(files) > 1}
 
-    assert {name: files for name, files in shared.items() if name not in HOMONYMS} == {}
-    assert sorted(HOMONYMS.keys() - shared.keys()) == [], "these have one meaning by now: take them off the list"
+    assert places
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

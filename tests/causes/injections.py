@@ -21,7 +21,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 import orderflow
-from orderflow.chaos.proxy import CUT, HOLD, SLOW, Trouble
+from orderflow.chaos.proxy import CUT, HOLD, SLOW, LinkFault
 from orderflow.chaos.system import of_python
 from orderflow.core.postgres.outbox import SLOT_LOCKS
 from orderflow.core.transport import ProducerRecord
@@ -110,7 +110,7 @@ async def _is_published(stage: Stage, order_id: str) -> bool:
 
 
 @asynccontextmanager
-async def troubled(stage: Stage, link: str, trouble: Trouble, *, method: str = VISA) -> AsyncIterator[str]:
+async def troubled(stage: Stage, link: str, trouble: LinkFault, *, method: str = VISA) -> AsyncIterator[str]:
     """The way to a database is. The order service has its order by then."""
     if link == "order":
         async with _waiting_at_payment(stage) as order_id:
@@ -129,7 +129,7 @@ async def slow_bank(stage: Stage) -> AsyncIterator[str]:
     process = stage.services["payment"]
     await process.restart(gateway_timeout_ms=120_000, intent_lease_ms=200_000)
     try:
-        async with troubled(stage, "bank", Trouble(SLOW, 4_000)) as order_id:
+        async with troubled(stage, "bank", LinkFault(SLOW, 4_000)) as order_id:
             yield order_id
     finally:
         await process.restart()
@@ -509,7 +509,7 @@ async def _is_paid(stage: Stage, order_id: str) -> bool:
     return bool((await stage.shop.get("order", f"/orders/{order_id}"))["status"] == "PAID")
 
 
-FROZEN_LINK, CUT_LINK = Trouble(HOLD), Trouble(CUT)
+FROZEN_LINK, CUT_LINK = LinkFault(HOLD), LinkFault(CUT)
 READ_ONLY = ("SET default_transaction_read_only = on", "RESET default_transaction_read_only")
 NO_ROOM = ("CONNECTION LIMIT 0", "CONNECTION LIMIT -1")
 LOCKED_STOCK = f"UPDATE stock SET on_hand = on_hand WHERE sku = '{PLENTY}'"

@@ -20,7 +20,7 @@ from uuid import UUID
 import asyncpg
 import httpx2
 
-from orderflow.chaos.proxy import Address, Link
+from orderflow.chaos.proxy import Address, ProxiedLink
 from orderflow.chaos.system import SmallDisk
 from orderflow.core.postgres.schema import installation_of
 from orderflow.core.postgres.sessions import connect, leave
@@ -144,7 +144,7 @@ class Stage:
         self.services = {name: ServiceProcess(self, name) for name in SAGA}
         self._installation: UUID | None = None
         names = [*SAGA, "bank", "log"]
-        self.links = {name: Link(name, partial(_at, ("127.0.0.1", server.port))) for name in names}
+        self.links = {name: ProxiedLink(name, partial(_at, ("127.0.0.1", server.port))) for name in names}
 
     async def open(self) -> None:
         """Make databases, tables and topics, start the services, and have something to sell."""

@@ -358,21 +358,21 @@ STEPS: Mapping[str, Callable[..., Awaitable[Any]]] = {
 
 def history(seed: int, length: int = 25) -> list[Step]:
     """A random history, as good as any other of its seed."""
-    chance = Random(seed)
-    return [_step(chance) for _ in range(length)]
+    rng = Random(seed)
+    return [_step(rng) for _ in range(length)]
 
 
-def _step(chance: Random) -> Step:
-    pick = chance.choice
-    name = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+def _step(rng: Random) -> Step:
+    pick = rng.choice
+    name = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     consumer, key = pick((CONSUMER, CONSUMER, "other")), pick(KEYS)
     made: Mapping[str, Callable[[], Step]] = {
         "batch": lambda: (
             consumer,
-            chance.random() < 0.9,
-            tuple(_part(chance) for _ in range(pick((1, 1, 2, 3)))),
+            rng.random() < 0.9,
+            tuple(_part(rng) for _ in range(pick((1, 1, 2, 3)))),
             pick(("committed", "committed", "committed", "rolled back", "abandoned")),
-            chance.random() < 0.5,
+            rng.random() < 0.5,
         ),
         "waiting": lambda: (consumer, pick((1, 2, 10))),
         "due": lambda: (consumer, pick(((), ("Sent.v1",)))),
@@ -398,8 +398,8 @@ def _step(chance: Random) -> Step:
     return (name, *made[name]())
 
 
-def _part(chance: Random) -> Step:
-    pick = chance.choice
+def _part(rng: Random) -> Step:
+    pick = rng.choice
     key, identity, place = pick(KEYS), pick(IDENTITIES), pick((0, 0, 0, 1, 2))
     hows = ("failed", "failed", "later", "dead", "dead", "handled", "handled", "discarded", "edited")
     return pick(

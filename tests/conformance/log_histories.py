@@ -103,19 +103,19 @@ class LogSide:
         self.taken[member] += got
         return sorted(map(told, got))
 
-    async def settle(self, member: str, count: int) -> Any:
+    async def commit(self, member: str, count: int) -> Any:
         """The first of what the member has taken."""
         if member in self.members:
             done, self.taken[member] = self.taken[member][:count], self.taken[member][count:]
             done.sort(key=lambda record: record.offset)
-            await self.members[member][1].settle(done)
+            await self.members[member][1].commit(done)
 
     async def expire(self) -> Any:
         """Everything that is there now outlives its retention."""
         await self._expire(self.named(*TOPICS))
 
     async def state(self) -> Any:
-        """What a group has settled and where all ends are."""
+        """What a group has committed and where all ends are."""
         topics = [topic for topic in TOPICS if await self.exists(topic)]
         if not topics:
             return None
@@ -154,27 +154,27 @@ def unread(log: MemoryLog, side: LogSide) -> Callable[[str], int]:
 
 def history(seed: int, length: int = 20) -> list[Step]:
     """A random history of a log, as good as any other of its seed."""
-    chance = Random(seed)
-    return [("create", topic, PARTITIONS[topic]) for topic in TOPICS] + [_step(chance) for _ in range(length)]
+    rng = Random(seed)
+    return [("create", topic, PARTITIONS[topic]) for topic in TOPICS] + [_step(rng) for _ in range(length)]
 
 
-def _step(chance: Random) -> Step:
-    pick = chance.choice
+def _step(rng: Random) -> Step:
+    pick = rng.choice
     topics, member = pick((TOPICS, ("a",), ("b",))), pick(MEMBERS)
     steps: Mapping[str, Callable[[], Step]] = {
         "create": lambda: (pick(("a", "c")), pick((1, 4))),
-        "append": lambda: (pick((topics, ("c",))), chance.sample("pqrst", pick((1, 3))), chance.randrange(100)),
+        "append": lambda: (pick((topics, ("c",))), rng.sample("pqrst", pick((1, 3))), rng.randrange(100)),
         "read": lambda: (pick((*TOPICS, "c")), pick((0, 1, 9)), pick((0, 1, 3)), pick((1, 10))),
-        "claim": lambda: (pick((1, 2)), topics, chance.random() < 0.3),
+        "claim": lambda: (pick((1, 2)), topics, rng.random() < 0.3),
         "join": lambda: (member, pick(("g", "g", "h")), pick((topics, TOPICS))),
         "leave": lambda: (member,),
         "poll": lambda: (member,),
-        "settle": lambda: (member, pick((1, 2, 100))),
+        "commit": lambda: (member, pick((1, 2, 100))),
         "expire": tuple,
         "state": tuple,
     }
     weights = (1, 8, 2, 2, 5, 2, 6, 5, 1, 3)
-    name = chance.choices(list(steps), weights)[0]
+    name = rng.choices(list(steps), weights)[0]
     return (name, *steps[name]())
 
 
@@ -201,7 +201,7 @@ async def difference(steps: Sequence[Step], fresh: Sides) -> Difference | None:
 
 
 async def standing(memory: LogSide, postgres: LogSide) -> tuple[Any, Any]:
-    """A group deals its partitions, and writes what is settled, when its members get to it."""
+    """A group deals its partitions, and writes what is committed, when its members get to it."""
 
     async def same() -> bool:
         return memory.assignments() == postgres.assignments() and await memory.state() == await postgres.state()

@@ -32,18 +32,18 @@ NAMES = ("", "n", "ce_id", "a\x00b", "\n", "日本", "😀" * 5_000, "n" * 70_00
 VALUES = (None, b"", b"\x00", b"\xff\xfe", b"v" * 63, b"v" * 8_192, b"\x00" * 70_000)
 
 
-def anything(chance: random.Random, number: int) -> ConsumerRecord:
+def anything(rng: random.Random, number: int) -> ConsumerRecord:
     """A record with whatever the log lets one have."""
-    headers = tuple((chance.choice(NAMES), chance.choice(VALUES)) for _ in range(chance.choice((0, 1, 3, 40))))
-    key = chance.choice((None, b"", b"\x00", b"\xff" * 100_000, chance.randbytes(3_000)))
-    value = chance.choice((None, b"", b"\x00" * 1_000_000, chance.randbytes(2_000_000)))
-    return ConsumerRecord("parcels", 3, number, key, value, headers, chance.choice((-1, 0, 2**62)))
+    headers = tuple((rng.choice(NAMES), rng.choice(VALUES)) for _ in range(rng.choice((0, 1, 3, 40))))
+    key = rng.choice((None, b"", b"\x00", b"\xff" * 100_000, rng.randbytes(3_000)))
+    value = rng.choice((None, b"", b"\x00" * 1_000_000, rng.randbytes(2_000_000)))
+    return ConsumerRecord("parcels", 3, number, key, value, headers, rng.choice((-1, 0, 2**62)))
 
 
 async def test_any_record_comes_back_byte_for_byte(store: OperatedStore) -> None:
-    chance = random.Random(11)
+    rng = random.Random(11)
     for number in range(30):
-        event = replace(parked("k", str(number)), record=anything(chance, number))
+        event = replace(parked("k", str(number)), record=anything(rng, number))
         await park(store, event)
         found = await sequence(store, "k")
         assert as_given(found[-1]) == event

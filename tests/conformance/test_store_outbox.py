@@ -156,11 +156,11 @@ async def test_within_a_key_rows_come_in_commit_order_under_concurrent_writers(
     stores = [store, await backend.open()]
     keys = [f"key-{n}" for n in range(4)]
     committed: dict[str, int] = dict.fromkeys(keys, 0)
-    chance = random.Random(7)
+    rng = random.Random(7)
 
     async def write(where: Store, times: int) -> None:
         for _ in range(times):
-            touched = chance.sample(keys, 2)
+            touched = rng.sample(keys, 2)
             async with where.transaction() as tx:
                 await tx.open(Plan("shop", locks=sorted(lock_id(key) for key in touched)))
                 numbers = {key: committed[key] + 1 for key in touched}

@@ -21,7 +21,7 @@ from tests.support.callers import person
 from tests.support.waiting import eventually
 
 LONG_AGO = datetime.fromtimestamp(0, UTC)
-ANNA, BERTA = (Act(caller=person(name), reason="because", said="desk") for name in ("anna", "berta"))
+ANNA, BERTA = (Act(caller=person(name), reason="because", operator="desk") for name in ("anna", "berta"))
 CHANCE = random.Random(1)
 
 
@@ -72,7 +72,7 @@ async def test_the_same_is_proposed_once_while_it_is_open(backend: Backend, stor
 async def test_it_is_closed_by_the_transaction_that_carries_it_out_once_and_by_another(store: OperatedStore) -> None:
     number = (await store.recovery.propose(wanted(), "digest", ANNA)).id
     with pytest.raises(ProposalClosedError):
-        await carry_out(store, replace(ANNA, said="berta"), number)
+        await carry_out(store, replace(ANNA, operator="berta"), number)
     with pytest.raises(ProposalClosedError):
         await carry_out(store, BERTA, UUID(int=7))
     with pytest.raises(DataRefusedError):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from orderflow.core.operations.model import Expired
 from orderflow.core.operations.port import OperatedStore
-from orderflow.core.store import Act, Due, Standing, WorkKind
+from orderflow.core.store import Act, Due, DueReport, WorkKind
 from tests.conformance.store_values import CONSUMER, changes, commit, dead, intent, outgoing, park, parked, waiting
 from tests.support.callers import person
 from tests.support.waiting import eventually
@@ -18,7 +18,7 @@ LONG_MS = 3_600_000
 LOST = Expired("payment", "order-events", 3, 10, 100)
 
 
-async def standing(store: OperatedStore, age_ms: int = LONG_MS) -> Standing:
+async def standing(store: OperatedStore, age_ms: int = LONG_MS) -> DueReport:
     return await store.standing([CONSUMER, "somebody else"], age_ms)
 
 
@@ -27,7 +27,7 @@ def counts(found: Sequence[Due]) -> dict[tuple[WorkKind, str, str], int]:
 
 
 async def test_nothing_stands_in_an_empty_database(store: OperatedStore) -> None:
-    assert await standing(store, 0) == Standing([], [])
+    assert await standing(store, 0) == DueReport([], [])
 
 
 async def test_unsent_rows_are_due_by_slot_from_their_commit_until_they_are_marked(store: OperatedStore) -> None:

@@ -72,7 +72,7 @@ REACHES: Mapping[Point, Reach] = {
     ),
     Point.CONSUMER_JOINED: _all(Day.START),
     Point.CONSUMER_POLLED: _all(Day.ORDERS),
-    Point.CONSUMER_CARRIED: _all(Day.ORDERS),
+    Point.CONSUMER_PROCESSED: _all(Day.ORDERS),
     Point.OFFSETS_NOTED: _all(Day.ORDERS),
     Point.OFFSETS_WRITING: _all(Day.ORDERS),
     Point.OFFSETS_WRITTEN: _all(Day.ORDERS),

@@ -14,16 +14,16 @@ Start = Callable[..., System]
 
 
 @pytest.fixture(scope="session", params=["postgres", "kafka"])
-def carrier_jars(request: pytest.FixtureRequest) -> Path | None:
+def broker_jars(request: pytest.FixtureRequest) -> Path | None:
     """What a system on this transport needs: nothing, or Kafka's jars."""
     libs: Path | None = request.getfixturevalue("kafka_jars") if request.param == "kafka" else None
     return libs
 
 
 @pytest.fixture(scope="session")
-def system(carrier_jars: Path | None) -> Iterator[System]:
+def system(broker_jars: Path | None) -> Iterator[System]:
     """Shared: a test that kills a part of it waits until it is back."""
-    yield from running(System(carrier_jars))
+    yield from running(System(broker_jars))
 
 
 @pytest.fixture

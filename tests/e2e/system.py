@@ -19,7 +19,7 @@ import psutil
 from orderflow.local import state
 from orderflow.local.home import Home
 from orderflow.local.processes import free_port
-from orderflow.local.state import Running, State, attached
+from orderflow.local.state import Running, RunState, attached
 from orderflow.settings import Settings
 from tests.support.kafka import give_jars
 from tests.support.waiting import eventually
@@ -67,7 +67,7 @@ class System:
         assert self._up is not None
         return psutil.Process(self._up.pid)
 
-    def state(self) -> State:
+    def state(self) -> RunState:
         """What runs. Raises AssertionError when nothing does."""
         found = state.read(self.home.state)
         assert found is not None, f"no state in {self.home.state}"

@@ -19,10 +19,10 @@ MOMENTS = ("at_rest", "alone", "at_50_a_second")
 
 
 @pytest.fixture(scope="module")
-def counted(carrier_jars: Path | None) -> tuple[str, dict[str, Counted]]:
+def counted(broker_jars: Path | None) -> tuple[str, dict[str, Counted]]:
     """On which log, and what was counted at each moment."""
-    transport = "kafka" if carrier_jars else "postgres"
-    prepare: Callable[[Path], None] | None = partial(with_jars, carrier_jars) if carrier_jars else None
+    transport = "kafka" if broker_jars else "postgres"
+    prepare: Callable[[Path], None] | None = partial(with_jars, broker_jars) if broker_jars else None
     found = count(HERE, transport, (ALONE, 50), seconds=5, rest_s=5, ask_server_from=50, prepare=prepare)
     return transport, dict(zip(MOMENTS, found, strict=True))
 

@@ -20,9 +20,9 @@ GONE_TIMEOUT_S = 60.0
 
 
 async def test_two_processes_of_each_service_share_the_work_and_either_may_die(
-    own_system: Start, carrier_jars: Path | None
+    own_system: Start, broker_jars: Path | None
 ) -> None:
-    system = own_system(carrier_jars, *TWO_OF_EACH)
+    system = own_system(broker_jars, *TWO_OF_EACH)
     await system.start()
     assert len(system.names("service")) == 2 * len(SAGA)
     shop = Shop(system)
@@ -41,8 +41,8 @@ async def test_two_processes_of_each_service_share_the_work_and_either_may_die(
         await shop.close()
 
 
-async def test_a_process_that_stands_still_holds_up_no_order(own_system: Start, carrier_jars: Path | None) -> None:
-    system = own_system(carrier_jars, "--processes", "order=2", "--processes", "payment=2")
+async def test_a_process_that_stands_still_holds_up_no_order(own_system: Start, broker_jars: Path | None) -> None:
+    system = own_system(broker_jars, "--processes", "order=2", "--processes", "payment=2")
     await system.start()
     shop = Shop(system)
     still = [psutil.Process(system.process(name).pid) for name in ("order-2", "payment-2")]
@@ -66,9 +66,9 @@ async def test_a_process_that_stands_still_holds_up_no_order(own_system: Start, 
 
 
 async def test_ctrl_c_stops_everything_and_the_second_start_has_everything(
-    own_system: Start, carrier_jars: Path | None
+    own_system: Start, broker_jars: Path | None
 ) -> None:
-    system = own_system(carrier_jars)
+    system = own_system(broker_jars)
     await system.start()
     order_id = await sell(system)
     everything = system.everything()
@@ -91,9 +91,9 @@ async def test_ctrl_c_stops_everything_and_the_second_start_has_everything(
 
 
 async def test_killing_the_supervisor_leaves_nothing_running_and_loses_nothing(
-    own_system: Start, carrier_jars: Path | None
+    own_system: Start, broker_jars: Path | None
 ) -> None:
-    system = own_system(carrier_jars)
+    system = own_system(broker_jars)
     await system.start()
     shop = Shop(system)
     try:
@@ -112,8 +112,8 @@ async def test_killing_the_supervisor_leaves_nothing_running_and_loses_nothing(
         await shop.close()
 
 
-async def test_everything_killed_at_once_loses_nothing(own_system: Start, carrier_jars: Path | None) -> None:
-    system = own_system(carrier_jars)
+async def test_everything_killed_at_once_loses_nothing(own_system: Start, broker_jars: Path | None) -> None:
+    system = own_system(broker_jars)
     await system.start()
     shop = Shop(system)
     try:

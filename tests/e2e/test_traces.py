@@ -24,8 +24,8 @@ def receiver() -> Iterator[TraceReceiver]:
 
 
 @pytest.fixture
-async def shop(carrier_jars: Path | None, receiver: TraceReceiver) -> AsyncIterator[Shop]:
-    system = System(carrier_jars, environment={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url})
+async def shop(broker_jars: Path | None, receiver: TraceReceiver) -> AsyncIterator[Shop]:
+    system = System(broker_jars, environment={"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url})
     shop = Shop(system)
     try:
         await system.start()

@@ -29,7 +29,7 @@ def made(postgres: PostgresServer) -> Iterator[Databases]:
 
 
 async def say_garbage(made: Databases, count: int) -> None:
-    transport = await postgres_log.PostgresLogTransport.connect(made.urls["log"], chance=random.Random(1))
+    transport = await postgres_log.PostgresLogTransport.connect(made.urls["log"], rng=random.Random(1))
     try:
         records = [ProducerRecord("payment-status", f"key {number}".encode(), b"?") for number in range(count)]
         await transport.append(records)

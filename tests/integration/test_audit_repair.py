@@ -164,12 +164,12 @@ async def test_every_damage_is_found_healed_and_logged(postgres: PostgresServer,
 async def test_two_repairs_at_once_among_live_orders_keep_the_promises(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
-    chance = random.Random(4711)
+    rng = random.Random(4711)
     async with saga(postgres, tmp_path) as shop:
         for turn in range(TURNS):
-            names = chance.choices(list(DAMAGES), k=DAMAGED)
+            names = rng.choices(list(DAMAGES), k=DAMAGED)
             await shop.damaged({f"{turn}-{number}-{name}": DAMAGES[name] for number, name in enumerate(names)})
-            live = [shop.place(chance.choice(OUTCOMES), f"live-{turn}-{number}") for number in range(LIVE)]
+            live = [shop.place(rng.choice(OUTCOMES), f"live-{turn}-{number}") for number in range(LIVE)]
             repairs = [shop.repair(*MEANT) for _ in range(2)]
             *both, _ = await asyncio.gather(*repairs, asyncio.gather(*live))
             last = await shop.repair(*MEANT)

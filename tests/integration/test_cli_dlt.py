@@ -314,7 +314,7 @@ async def test_what_waits_is_counted_alike_wherever_it_is_told(system: System) -
     await eventually(listed, timeout_s=60)
     metrics = await asyncio.to_thread(scrape, system)
     scraped = {
-        name: sum(map(float, re.findall(rf"^orderflow_parked_{name}{{.*}} (.*)$", metrics, re.MULTILINE)))
+        name: sum(map(float, re.findall(rf"^orderflow_stuck_{name}{{.*}} (.*)$", metrics, re.MULTILINE)))
         for name in expected
     }
     audited = json.loads(system.call("audit", "--json", "--wait", "30").stdout)

@@ -129,7 +129,7 @@ async def test_a_record_of_which_nobody_has_been_told_is_found(
         polling.cancel()
 
 
-async def test_who_does_not_hold_a_partition_any_more_settles_nothing_there(
+async def test_who_does_not_hold_a_partition_any_more_commits_nothing_there(
     log: postgres_log.PostgresLogTransport, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     renew = load_queries("orderflow.core.postgres_log")["renew"]

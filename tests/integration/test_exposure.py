@@ -19,7 +19,7 @@ from orderflow.core.access import Role
 from orderflow.http.gate import RATE_BEYOND_LOOPBACK
 from orderflow.local.authority import CERTIFICATE_DAYS, Authority, Issued
 from orderflow.runtime import exposure
-from orderflow.runtime.process import ExitCode, run_service
+from orderflow.runtime.process import ProcessExit, run_service
 from orderflow.settings import Settings
 from tests.support.sample.running import migrate, running, settings
 from tests.support.sample.service import SERVICE
@@ -56,7 +56,7 @@ async def test_without_tokens_and_tls_it_does_not_listen_where_others_reach_it(
 ) -> None:
     url = "postgresql://nobody@127.0.0.1:1/none"
     bare = settings(url, tmp_path, **{which: EVERYWHERE})
-    assert await run_service(SERVICE, bare) == ExitCode.SETTINGS
+    assert await run_service(SERVICE, bare) == ProcessExit.SETTINGS
     said = capfd.readouterr().err
     assert said.startswith(f"ORDERFLOW_{which.upper()} is 0.0.0.0, which other machines can reach, but ")
     assert "there is no TLS (set ORDERFLOW_TLS_CERTIFICATE_FILE and ORDERFLOW_TLS_KEY_FILE)" in said
@@ -64,12 +64,14 @@ async def test_without_tokens_and_tls_it_does_not_listen_where_others_reach_it(
     assert "ORDERFLOW_INSECURE=yes" in said
     assert said.count("\n") == 1
 
-    assert await run_service(SERVICE, settings(url, tmp_path, **secured, **{which: EVERYWHERE})) == ExitCode.SETTINGS
+    assert (
+        await run_service(SERVICE, settings(url, tmp_path, **secured, **{which: EVERYWHERE})) == ProcessExit.SETTINGS
+    )
     assert "there is no TLS" not in (said := capfd.readouterr().err)
     assert "there is no token" in said
 
     make_token(bare)
-    assert await run_service(SERVICE, bare) == ExitCode.SETTINGS
+    assert await run_service(SERVICE, bare) == ProcessExit.SETTINGS
     assert "there is no TLS" in (said := capfd.readouterr().err)
     assert "there is no token" not in said
 
@@ -189,7 +191,7 @@ async def test_wrong_files_are_one_sentence(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     wrong = settings("postgresql://nobody@127.0.0.1:1/none", tmp_path, **{**secured, **given})
-    assert await run_service(SERVICE, wrong) == ExitCode.SETTINGS
+    assert await run_service(SERVICE, wrong) == ProcessExit.SETTINGS
     said = capfd.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from orderflow.runtime.process import ExitCode, run_service
+from orderflow.runtime.process import ProcessExit, run_service
 from tests.support.postgres import PostgresServer
 from tests.support.sample.running import Running, migrate, running, settings
 from tests.support.sample.service import SERVICE
@@ -66,7 +66,7 @@ async def test_operators_see_outbox_lag_and_what_is_stuck(service: Running) -> N
 
     await eventually(consumed)
     assert (await service.client.get("/ops/outbox")).json() == {"unsent": 0, "oldest_ms": 0}
-    assert (await service.client.get("/ops/parked")).json() == []
+    assert (await service.client.get("/ops/stuck")).json() == []
     assert (await service.client.get("/ops/dead-letters")).json() == {"dead_letters": [], "next": None, "confirm": ""}
 
 
@@ -120,7 +120,7 @@ async def test_stopping_lets_go_of_who_waits_and_ends_well(service: Running, tmp
     await eventually(arrived)
     service.stop.set()
     assert (await task).status_code == 204
-    assert await service.task == ExitCode.OK
+    assert await service.task == ProcessExit.OK
     actions = [msgspec.json.decode(line)["action"] for line in (tmp_path / "service.log").read_bytes().splitlines()]
     assert "stopping" in actions
     assert actions[-1] == "stopped"
@@ -129,7 +129,7 @@ async def test_stopping_lets_go_of_who_waits_and_ends_well(service: Running, tmp
 async def test_a_schema_that_is_behind_ends_the_process_with_one_sentence(
     database_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert await run_service(SERVICE, settings(database_url, tmp_path)) == ExitCode.SCHEMA
+    assert await run_service(SERVICE, settings(database_url, tmp_path)) == ProcessExit.SCHEMA
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 1
     assert "orderflow migrate" in said[0]
@@ -139,7 +139,7 @@ async def test_a_taken_port_ends_the_process_with_one_sentence(
     service: Running, database_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     taken = settings(database_url, tmp_path, order_port=service.port)
-    assert await run_service(SERVICE, taken) == ExitCode.FAILED
+    assert await run_service(SERVICE, taken) == ProcessExit.FAILED
     said = capfd.readouterr().err.splitlines()
     assert said == [f"port {service.port} on 127.0.0.1 is taken by another program; choose another with --port"]
 

@@ -69,7 +69,7 @@ async def served(files: TlsFiles, limits: HttpLimits | None = None) -> AsyncIter
 
     answers = [Response(status=200, description="Said", type=dict[str, str])]
     operations = [Operation(method="GET", path="/plain", summary="Say", handler=plain, responses=answers)]
-    application = Application(operations, ApplicationState(chance=random.Random(1)))
+    application = Application(operations, ApplicationState(rng=random.Random(1)))
     listener = listen("127.0.0.1", 0)
     server = HttpServer(lambda: application, open_gate(), listener, limits, Certificates(files))
     server.start()

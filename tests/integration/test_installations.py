@@ -13,7 +13,7 @@ import pytest
 from orderflow.local import preparation
 from orderflow.local.errors import LocalError
 from orderflow.local.preparation import all_topics, make_topics
-from orderflow.runtime.process import ExitCode, run_service
+from orderflow.runtime.process import ProcessExit, run_service
 from orderflow.runtime.wiring import connect_transport
 from orderflow.settings import SettingsError
 from tests.support.kafka import KafkaServer
@@ -78,7 +78,7 @@ async def test_a_second_installation_on_one_kafka_refuses_to_start_until_it_has_
         await make_topics(second.settings(tmp_path, **shared), theirs)
     assert f"another installation of Orderflow ({ours}) uses topic {prefix}flow-status, " in str(caught.value)
     code = await run_service(definition_of("order"), second.settings(tmp_path, **shared), port=0)
-    assert code == ExitCode.SETTINGS
+    assert code == ProcessExit.SETTINGS
     said = capfd.readouterr().err.splitlines()[-1]
     assert said.startswith(f"on Kafka at {kafka.bootstrap} another installation of Orderflow ({ours}) uses ")
     assert "ORDERFLOW_TOPIC_PREFIX" in said

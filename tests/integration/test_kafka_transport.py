@@ -50,11 +50,11 @@ async def test_a_reader_that_is_slow_gets_everything_in_order(transport: KafkaTr
     for start in range(0, count, 1000):
         await transport.append(numbered(topic, 1000, start=start))
     consumer = await transport.subscribe("slow", [topic])
-    found = numbers(await take(consumer, 1, settle=True))
+    found = numbers(await take(consumer, 1, commit=True))
     # By then the member has paused its partitions, and what was fetched ahead is thrown away.
     paused_by = asyncio.get_running_loop().time() + 3 * BACK_PRESSURE_S
     await eventually(lambda: asyncio.get_running_loop().time() > paused_by)
-    found += numbers(await take(consumer, count - len(found), settle=True))
+    found += numbers(await take(consumer, count - len(found), commit=True))
     assert found == list(range(count))
 
 

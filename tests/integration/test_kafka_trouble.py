@@ -27,7 +27,7 @@ from orderflow.core.transport import (
 )
 from tests.support.kafka import KafkaServer
 from tests.support.kafka_gate import OFFSET_COMMIT, gate
-from tests.support.records import numbered, numbers, settled_total, take
+from tests.support.records import committed_total, numbered, numbers, take
 from tests.support.waiting import eventually
 
 PATIENCE_S = 120.0
@@ -59,7 +59,7 @@ async def test_a_member_whose_commit_is_never_answered_comes_back(
         consumer = await unlucky.subscribe(group, [topic])
         await transport.append(numbered(topic, 40, keys=40))
         gated.swallows.add(OFFSET_COMMIT)
-        await take(consumer, 40, settle=True)
+        await take(consumer, 40, commit=True)
         await eventually(lambda: gated.swallowed)
         other = await transport.subscribe(group, [topic])
         await eventually(lambda: 0 < len(consumer.assignment()) < 4, timeout_s=PATIENCE_S)
@@ -90,7 +90,7 @@ async def test_partitions_that_are_added_are_written_and_read(
     await transport.create_topics([TopicSettings(topic, 2)])
     consumer = await transport.subscribe(group, [topic])
     await transport.append(numbered(topic, 20, keys=20))
-    await take(consumer, 20, settle=True)
+    await take(consumer, 20, commit=True)
     followed = tailing.followed(transport, topic, await tailing.spans(transport, topic, lambda first, _: first))
     shown = {int((await anext(followed)).value or b"") for _ in range(20)}
 
@@ -122,8 +122,8 @@ async def test_a_topic_made_again_is_noticed_and_read_from_its_beginning(
     await transport.create_topics([TopicSettings(topic, 1)])
     consumer = await transport.subscribe(group, [topic])
     await transport.append(numbered(topic, 5))
-    await take(consumer, 5, settle=True)
-    await eventually(lambda: _settled(transport, group, topic, 5))
+    await take(consumer, 5, commit=True)
+    await eventually(lambda: _has_committed(transport, group, topic, 5))
 
     await _make_again(kafka, topic)
     await _append_patiently(transport, numbered(topic, 12, start=100))
@@ -131,7 +131,7 @@ async def test_a_topic_made_again_is_noticed_and_read_from_its_beginning(
     found, replaced = await _take_patiently(consumer, set(range(100, 112)))
     assert set(numbers(found)) == set(range(100, 112))
     assert [(error.topic, error.how) for error in replaced] == [(topic, "it was deleted and made again")]
-    await eventually(lambda: _settled(transport, group, topic, 12), timeout_s=PATIENCE_S)
+    await eventually(lambda: _has_committed(transport, group, topic, 12), timeout_s=PATIENCE_S)
 
 
 async def test_an_offset_committed_for_an_earlier_topic_of_the_name_is_not_trusted(
@@ -141,8 +141,8 @@ async def test_an_offset_committed_for_an_earlier_topic_of_the_name_is_not_trust
     await transport.create_topics([TopicSettings(topic, 1)])
     consumer = await transport.subscribe(group, [topic])
     await transport.append(numbered(topic, 5))
-    await take(consumer, 5, settle=True)
-    await eventually(lambda: _settled(transport, group, topic, 5))
+    await take(consumer, 5, commit=True)
+    await eventually(lambda: _has_committed(transport, group, topic, 5))
     await consumer.close()
     committed = await asyncio.to_thread(_committed, kafka, group, topic)
     await _make_again(kafka, topic)
@@ -166,7 +166,7 @@ async def test_a_log_that_has_lost_its_end_is_noticed_and_read_from_its_beginnin
 
     assert numbers(found) == list(range(12))
     assert [error.topic for error in replaced] == [topic]
-    await eventually(lambda: _settled(transport, group, topic, 12), timeout_s=PATIENCE_S)
+    await eventually(lambda: _has_committed(transport, group, topic, 12), timeout_s=PATIENCE_S)
 
 
 async def test_records_that_expired_are_passed_over_at_the_start(
@@ -191,7 +191,7 @@ async def test_records_that_expire_under_a_slow_reader_are_passed_over(
     for start in range(0, count, 1000):
         await transport.append(numbered(topic, 1000, start=start))
     consumer = await transport.subscribe(group, [topic])
-    await take(consumer, 1, settle=True)
+    await take(consumer, 1, commit=True)
     # By then the member has paused its partitions, and what was fetched ahead is thrown away.
     paused_by = asyncio.get_running_loop().time() + 3 * BACK_PRESSURE_S
     await eventually(lambda: asyncio.get_running_loop().time() > paused_by)
@@ -213,27 +213,27 @@ async def test_control_records_are_passed_over(
     await transport.create_topics([TopicSettings(topic, 1)])
     await transport.append([ProducerRecord(topic, b"key", str(number).encode()) for number in before])
     consumer = await transport.subscribe(group, [topic])
-    await take(consumer, len(before), settle=True)
+    await take(consumer, len(before), commit=True)
 
     await asyncio.to_thread(_transaction, kafka, topic, [10, 11, 12], commit=True)
     await asyncio.to_thread(_transaction, kafka, topic, [20, 21], commit=False)
 
-    found = await take(consumer, 3, settle=True)
+    found = await take(consumer, 3, commit=True)
     assert numbers(found) == [10, 11, 12]
     await eventually(lambda: _lag(transport, group, topic, 0), timeout_s=PATIENCE_S)
     assert numbers(await transport.read(topic, 0, 0, 100)) == [*before, 10, 11, 12]
 
 
-async def test_control_records_count_as_read_only_when_all_before_them_is_settled(
+async def test_control_records_count_as_read_only_when_all_before_them_is_committed(
     kafka: KafkaServer, transport: KafkaTransport, topic: str, group: str
 ) -> None:
     await transport.create_topics([TopicSettings(topic, 1)])
     await asyncio.to_thread(_transaction, kafka, topic, [1, 2, 3], commit=True)
     consumer = await transport.subscribe(group, [topic])
     first, *rest = await take(consumer, 3)
-    await consumer.settle([first])
-    await eventually(lambda: _settled(transport, group, topic, 1))
-    await consumer.settle(rest)
+    await consumer.commit([first])
+    await eventually(lambda: _has_committed(transport, group, topic, 1))
+    await consumer.commit(rest)
     await eventually(lambda: _lag(transport, group, topic, 0), timeout_s=PATIENCE_S)
 
 
@@ -252,8 +252,8 @@ def _shares(members: Sequence[Consumer], topic: str) -> list[int]:
     return [sum(name == topic for name, _ in member.assignment()) for member in members]
 
 
-async def _settled(transport: Transport, group: str, topic: str, count: int) -> bool:
-    return await settled_total(transport, group, topic) == count
+async def _has_committed(transport: Transport, group: str, topic: str, count: int) -> bool:
+    return await committed_total(transport, group, topic) == count
 
 
 async def _lag(transport: Transport, group: str, topic: str, lag: int) -> bool:
@@ -263,7 +263,7 @@ async def _lag(transport: Transport, group: str, topic: str, lag: int) -> bool:
 async def _take_patiently(
     consumer: Consumer, wanted: set[int], timeout_s: float = PATIENCE_S
 ) -> tuple[list[ConsumerRecord], list[TopicReplacedError]]:
-    """Poll and settle as a consumer loop does; what came, and what was said of topics that are others now."""
+    """Poll and commit as a consumer loop does; what came, and what was said of topics that are others now."""
     found: list[ConsumerRecord] = []
     replaced: list[TopicReplacedError] = []
     async with asyncio.timeout(timeout_s):
@@ -276,7 +276,7 @@ async def _take_patiently(
                 continue
             else:
                 found += records
-                await consumer.settle(records)
+                await consumer.commit(records)
     return found, replaced
 
 

@@ -145,7 +145,7 @@ async def test_another_transport_only_when_nothing_is_under_way_and_drain_gets_t
     assert draining.wait(timeout=180) == 0
     up.start(**elsewhere)
     await up.ready()
-    assert json.loads((up.home / "home.json").read_text())["carrier"] == {
+    assert json.loads((up.home / "home.json").read_text())["event_log"] == {
         "transport": "kafka",
         "bootstrap": "127.0.0.1:1",
         "secure": False,

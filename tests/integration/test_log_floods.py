@@ -73,7 +73,7 @@ async def test_malformed_requests_are_counted_and_fill_no_log(made: Databases, t
 
 async def test_records_that_nobody_can_read_are_summed_up(made: Databases, tmp_path: Path) -> None:
     await made.migrate()
-    transport = await postgres_log.PostgresLogTransport.connect(made.urls["log"], chance=random.Random(1))
+    transport = await postgres_log.PostgresLogTransport.connect(made.urls["log"], rng=random.Random(1))
     async with running("inventory", made, tmp_path) as service:
         records = [ProducerRecord("payment-status", f"key {n}".encode(), b"?") for n in range(RECORDS)]
         await transport.append(records)

@@ -65,7 +65,7 @@ class Shop:
             gateway=None,
             signals=Signals(),
             clock=SystemClock(),
-            chance=random.Random(2),
+            rng=random.Random(2),
             config=EngineConfig(infrastructure_ceiling_ms=200),
         )
         self._server = server

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from orderflow.bank import BankBook, BankFailedError, BankUnavailableError, Charge, MemoryBook, Refund
+from orderflow.bank import BankBook, BankFailedError, BankRefund, BankUnavailableError, Charge, MemoryBook
 from orderflow.bank.postgres import PostgresBook, bank_migrations
 from orderflow.core.postgres import schema
 from tests.support.decisions import id_of
@@ -42,7 +42,7 @@ def charge(name: str, **changes: Any) -> Charge:
     return Charge(**{**given, **changes})
 
 
-def refund(name: str, **changes: Any) -> Refund:
+def refund(name: str, **changes: Any) -> BankRefund:
     given = {
         "key": f"refund:{name}",
         "charge": f"charge:{name}",
@@ -51,7 +51,7 @@ def refund(name: str, **changes: Any) -> Refund:
         "currency": "EUR",
         "reference": f"re_{uuid4().hex}",
     }
-    return Refund(**{**given, **changes})
+    return BankRefund(**{**given, **changes})
 
 
 async def test_the_first_charge_of_a_key_stands(book: BankBook) -> None:

@@ -49,7 +49,7 @@ class Shop:
             gateway=None,
             signals=Signals([self.seen.append]),
             clock=SystemClock(),
-            chance=random.Random(2),
+            rng=random.Random(2),
             config=EngineConfig(),
         )
         self._server = server

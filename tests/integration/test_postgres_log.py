@@ -19,7 +19,7 @@ from orderflow.core.transport import (
 from tests.support.locks import holding, waits_for_a_lock
 from tests.support.member import ProcessMember
 from tests.support.postgres import PostgresServer, age_segments
-from tests.support.records import numbered, numbers, settled_total, take
+from tests.support.records import committed_total, numbered, numbers, take
 from tests.support.waiting import eventually
 
 TOPIC = "topic"
@@ -62,7 +62,7 @@ async def test_a_new_group_starts_at_the_first_record_kept(
     await log.drop_expired()
     assert [place.lag for place in await log.lag("group", [TOPIC])] == [5]
     consumer = await log.subscribe("group", [TOPIC])
-    assert numbers(await take(consumer, 5, settle=True)) == list(range(5, 10))
+    assert numbers(await take(consumer, 5, commit=True)) == list(range(5, 10))
 
     async def nothing_is_left() -> bool:
         return [place.lag for place in await log.lag("group", [TOPIC])] == [0]
@@ -126,7 +126,7 @@ async def test_a_member_that_leaves_says_so(
     assert postgres.execute("SELECT count(*) FROM group_members", database) == "0"
 
 
-async def test_what_was_fetched_before_a_member_was_put_out_settles_nothing_after_it_is_back(
+async def test_what_was_fetched_before_a_member_was_put_out_commits_nothing_after_it_is_back(
     postgres: PostgresServer, database_url: str, log: PostgresLogTransport
 ) -> None:
     consumer = await log.subscribe("group", [TOPIC])
@@ -136,9 +136,9 @@ async def test_what_was_fetched_before_a_member_was_put_out_settles_nothing_afte
     postgres.execute("DELETE FROM group_members", database)
     postgres.execute("SELECT pg_notify('g' || id, '') FROM groups", database)
     await eventually(lambda: postgres.execute("SELECT count(*) FROM group_members", database) == "1")
-    await consumer.settle(stale)
+    await consumer.commit(stale)
     await consumer.close()
-    assert await settled_total(log, "group", TOPIC) == 0
+    assert await committed_total(log, "group", TOPIC) == 0
 
 
 async def test_a_member_that_loses_its_connection_goes_on_where_it_was(
@@ -157,52 +157,52 @@ async def test_a_member_that_loses_its_connection_goes_on_where_it_was(
         return found == [3, 4, 5]
 
     await eventually(came)
-    await consumer.settle(records)
+    await consumer.commit(records)
 
-    async def settled() -> bool:
-        return await settled_total(log, "group", TOPIC) == 3
+    async def committed() -> bool:
+        return await committed_total(log, "group", TOPIC) == 3
 
-    assert await eventually(settled)
+    assert await eventually(committed)
 
 
-async def test_what_is_settled_soon_after_the_last_is_written_a_little_later_and_on_leaving_at_the_latest(
+async def test_what_is_committed_soon_after_the_last_is_written_a_little_later_and_on_leaving_at_the_latest(
     log: PostgresLogTransport,
 ) -> None:
     consumer = await log.subscribe("group", [TOPIC])
     await log.append(numbered(TOPIC, 30))
     for _ in range(3):
-        await consumer.settle(await consumer.poll(5))
+        await consumer.commit(await consumer.poll(5))
 
-    async def settled() -> bool:
-        return await settled_total(log, "group", TOPIC) == 15
+    async def committed() -> bool:
+        return await committed_total(log, "group", TOPIC) == 15
 
-    assert await eventually(settled)
+    assert await eventually(committed)
     for _ in range(3):
-        await consumer.settle(await consumer.poll(5))
+        await consumer.commit(await consumer.poll(5))
     await consumer.close()
-    assert await settled_total(log, "group", TOPIC) == 30
+    assert await committed_total(log, "group", TOPIC) == 30
 
 
-async def test_what_is_settled_while_offsets_are_being_written_is_written_though_no_record_follows(
+async def test_what_is_committed_while_offsets_are_being_written_is_written_though_no_record_follows(
     postgres: PostgresServer, database_url: str, log: PostgresLogTransport
 ) -> None:
     consumer = await log.subscribe("group", [TOPIC])
     await log.append(numbered(TOPIC, 15))
     first, second, third = [await consumer.poll(5) for _ in range(3)]
-    await consumer.settle(first)
+    await consumer.commit(first)
     async with holding(database_url, "SELECT FROM group_offsets FOR UPDATE"):
-        written = asyncio.create_task(consumer.settle(second))
+        written = asyncio.create_task(consumer.commit(second))
         await eventually(lambda: waits_for_a_lock(postgres, database_url))
-        meanwhile = asyncio.create_task(consumer.settle(third))
+        meanwhile = asyncio.create_task(consumer.commit(third))
         await asyncio.sleep(0)
     await asyncio.gather(written, meanwhile)
 
-    async def settled() -> int:
-        total = await settled_total(log, "group", TOPIC)
+    async def committed() -> int:
+        total = await committed_total(log, "group", TOPIC)
         assert total == 15, total
         return total
 
-    assert await eventually(settled)
+    assert await eventually(committed)
 
 
 async def test_a_notification_that_is_too_long_to_name_partitions_wakes_all(
@@ -241,7 +241,7 @@ async def test_a_member_that_stood_still_does_not_act_on_the_notices_that_came_m
         stalled.stall()
         await other.append(numbered(TOPIC, 3))
         successor = await other.subscribe("group", [TOPIC])
-        assert numbers(await take(successor, 3, settle=True)) == [0, 1, 2]
+        assert numbers(await take(successor, 3, commit=True)) == [0, 1, 2]
         await successor.close()
         stalled.resume()
         await other.append(numbered(TOPIC, 1, start=3))

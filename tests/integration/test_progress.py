@@ -20,7 +20,7 @@ from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.kafka import KafkaTransport, membership
 from orderflow.core.telemetry import BegunAnew, Stalled
 from orderflow.core.transport import ProducerRecord, TopicSettings
-from orderflow.runtime.process import ExitCode, run_service
+from orderflow.runtime.process import ProcessExit, run_service
 from tests.support.callers import client as at_both_doors
 from tests.support.kafka import KafkaServer
 from tests.support.locks import holding
@@ -119,22 +119,22 @@ async def test_a_consumer_whose_offsets_cannot_be_written_says_so_and_ends_its_p
                 assert (await order.post("/orders", json=ORDER)).status_code == 201
                 await problem(client, "consumer payment", "1 record waits (order-events/")
                 monkeypatch.setattr(progress, "HOPELESS_S", 8.0)
-                assert await asyncio.wait_for(payment, 60) == ExitCode.STANDSTILL
+                assert await asyncio.wait_for(payment, 60) == ProcessExit.STANDSTILL
     said = (tmp_path / "payment.log").read_text(encoding="utf-8")
     assert "payment ends, so that a new process takes its place: consumer payment: stalled: 1 record" in said
 
 
 async def end_of_an_order(order: httpx2.AsyncClient, payment: tuple[int, int]) -> None:
-    """The payment service has worked: it has handled an order, and settled that."""
+    """The payment service has worked: it has handled an order, and committed its offset."""
     placed = await order.post("/orders", json=ORDER)
 
-    async def settled() -> bool:
+    async def committed() -> bool:
         async with at_both_doors(*payment) as client:
             known = await client.get(f"/payments/{placed.headers['location'].rpartition('/')[2]}")
             lags = (await client.get("/ops/lag")).json()
         return known.status_code == 200 and not any(each["lag"] for each in lags)
 
-    await eventually(settled, timeout_s=40)
+    await eventually(committed, timeout_s=40)
 
 
 async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joined_anew(
@@ -162,7 +162,7 @@ async def test_a_kafka_consumer_whose_poll_thread_stands_still_is_told_and_joine
         gateway=None,
         signals=world.signals,
         clock=world.clock,
-        chance=random.Random(3),
+        rng=random.Random(3),
         config=EngineConfig(),
         end=ended.append,
     )
@@ -203,4 +203,4 @@ def test_a_process_that_its_threads_hold_is_ended_all_the_same() -> None:
         "from orderflow.runtime.process import end_this_process;"
         "ThreadPoolExecutor(1).submit(threading.Event().wait); end_this_process(0.2, 7)"
     )
-    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == ExitCode.STANDSTILL
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == ProcessExit.STANDSTILL

@@ -33,7 +33,7 @@ from orderflow.core.timing import SystemClock
 from orderflow.core.transport import ConsumerRecord, TopicSettings
 from orderflow.events.inventory import MissingLine, StockRejected
 from orderflow.events.order import Item, OrderPlaced
-from orderflow.services.payment.model import Payment, Status
+from orderflow.services.payment.model import Payment, PaymentStatus
 from orderflow.services.payment.service import SERVICE
 from tests.support.callers import person
 from tests.support.postgres import PostgresServer
@@ -56,7 +56,9 @@ def leaping(rows: Rows, envelope: Envelope) -> Decision:
     """A decision that forgets the state machine; the database does not."""
     payment = rows.get(Payment, UUID(envelope.key))
     assert payment is not None
-    leapt = msgspec.structs.replace(payment, status=Status.REFUNDED, version=payment.version + 1, event="Leapt")
+    leapt = msgspec.structs.replace(
+        payment, status=PaymentStatus.REFUNDED, version=payment.version + 1, event="Leapt"
+    )
     return Decision(rows=(leapt,))
 
 
@@ -99,7 +101,7 @@ class Shop:
             gateway=None,
             signals=Signals(),
             clock=SystemClock(),
-            chance=random.Random(2),
+            rng=random.Random(2),
             config=CONFIG,
         )
 

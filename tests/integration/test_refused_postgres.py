@@ -79,7 +79,7 @@ class Depot:
     def __init__(self, store: PostgresStore, url: str) -> None:
         self.seen: list[Signal] = []
         self.url = url
-        signals, clock, chance = Signals([self.seen.append]), SystemClock(), random.Random(1)
+        signals, clock, rng = Signals([self.seen.append]), SystemClock(), random.Random(1)
         service = Service(
             name="depot",
             catalogue=Catalogue((Written, *FLOW_EVENTS)),
@@ -87,7 +87,7 @@ class Depot:
             publishes=("flow-status",),
             handlers={Written: Handler(touches, decide)},
         )
-        policy = policy_of(EngineConfig(retry_first_ms=1, retry_ceiling_ms=2), chance)
+        policy = policy_of(EngineConfig(retry_first_ms=1, retry_ceiling_ms=2), rng)
         self.catalogue = service.catalogue
         self.processor = Processor(service, store, policy, signals, clock)
         self.retrier = Retrier("depot", self.processor, store, signals, clock)

@@ -122,14 +122,14 @@ async def appending(url: str) -> AsyncIterator[Use]:
 
 @asynccontextmanager
 async def reading(url: str) -> AsyncIterator[Use]:
-    """Poll as a member of a group, and settle."""
+    """Poll as a member of a group, and commit."""
     async with log_of(url) as transport:
         member = await transport.subscribe("group", [TOPIC])
 
         async def use() -> None:
             await transport.append(numbered(TOPIC, 1))
             async with asyncio.timeout(30):
-                await member.settle(await take(member, 1))
+                await member.commit(await take(member, 1))
 
         yield use
 

@@ -54,8 +54,8 @@ _ORDER = (
     "order/test_restatement.py",
 )
 _ALL = (
-    "core/test_fold.py",
-    "core/test_suspects.py",
+    "core/test_batch_handler.py",
+    "core/test_bisecting.py",
     "core/test_retrier.py",
     "core/test_paused_records.py",
     "core/test_retry.py",
@@ -96,18 +96,30 @@ TARGETS = (
     Target(
         "core/processor.py",
         PROCESSOR,
-        (*_core("processor", "suspects", "outage_processor", "refused_parking"), "core/recovery/test_repairing.py"),
-        ("Novelty", "Processor", "open_within", "_may_be_judged", "reopened", "accused", "suspects", "parts"),
+        (
+            *_core("processor", "bisecting", "outage_processor", "refused_parking"),
+            "core/recovery/test_repairing.py",
+        ),
+        (
+            "EmptySnapshots",
+            "Processor",
+            "open_within",
+            "_may_be_judged",
+            "reopened",
+            "culprits",
+            "implicated",
+            "bisected",
+        ),
     ),
     Target(
         "core/decisions.py",
         PROCESSOR,
-        _core("fold", "parking_quota", "processor", "parking", "side_effects", "handling"),
+        _core("batch_handler", "parking_quota", "processor", "parking", "side_effects", "handling"),
         (
-            "Fold",
+            "BatchHandler",
             "Parking",
             "ParkingQuota",
-            "passed_over",
+            "is_ignored",
             "handler_of",
             "encoded",
             "attempts_of",
@@ -121,7 +133,12 @@ TARGETS = (
     Target(
         "core/service.py",
         PROCESSOR,
-        ("core/test_machine.py", *_core("rows", "handles", "failures", "fold", "processor"), *_ORDER, *_PAYMENT),
+        (
+            "core/test_machine.py",
+            *_core("rows", "handles", "failures", "batch_handler", "processor"),
+            *_ORDER,
+            *_PAYMENT,
+        ),
     ),
     Target("core/inbox.py", PROCESSOR, _core("failures", "parking")),
     Target("core/retry.py", RETRIES, ("core/test_retry.py",)),

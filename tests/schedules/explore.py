@@ -44,7 +44,7 @@ class Case(ABC):
         """Make the tables in an empty database, and what lives through all schedules."""
 
     @abstractmethod
-    async def begin(self, chance: Random) -> Mapping[str, Part]:
+    async def begin(self, rng: Random) -> Mapping[str, Part]:
         """Everything as if new, for one schedule; returns its actors."""
 
     @abstractmethod
@@ -203,15 +203,15 @@ async def opened(case: Case, url: str) -> AsyncIterator[Bench]:
             await control.close()
 
 
-def seeded(chance: Random) -> Callable[[Sequence[Turn]], Turn]:
+def seeded(rng: Random) -> Callable[[Sequence[Turn]], Turn]:
     """Anyone who can, or, as often, whoever went last; with a cut now and then."""
 
     def choose(turns: Sequence[Turn]) -> Turn:
         going = [turn for turn in turns if turn.move is Move.GO]
         cuts = turns[len(going) :]
-        if cuts and chance.random() < CUT_SHARE:
-            return chance.choice(cuts)
-        return going[0] if chance.random() < STAY_SHARE else chance.choice(going)
+        if cuts and rng.random() < CUT_SHARE:
+            return rng.choice(cuts)
+        return going[0] if rng.random() < STAY_SHARE else rng.choice(going)
 
     return choose
 

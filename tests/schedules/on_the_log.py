@@ -15,7 +15,7 @@ from orderflow.core.identity import Partitioner
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres_log import PostgresLogTransport, migrate
 from orderflow.core.postgres_log.consumer import Membership
-from orderflow.core.postgres_log.link import Link
+from orderflow.core.postgres_log.link import LogSession
 from orderflow.core.postgres_log.records import Topic
 from orderflow.core.transport import (
     POLL_BYTES_MAX,
@@ -69,16 +69,16 @@ class LogCase(Case):
         self.own = await asyncpg.connect(url)
         self.clock = await asyncpg.connect(url)
         for _ in range(self.clients):
-            self.logs.append(await PostgresLogTransport.connect(url, chance=Random(1), maintenance_every_s=1e9))
+            self.logs.append(await PostgresLogTransport.connect(url, rng=Random(1), maintenance_every_s=1e9))
         await self.logs[0].create_topics([TopicSettings(TOPIC, PARTITIONS)])
         for log in self.logs:
             await log.ends([TOPIC])
 
-    async def begin(self, chance: Random) -> Mapping[str, Part]:
+    async def begin(self, rng: Random) -> Mapping[str, Part]:
         await self.own.execute(EMPTY)
-        return await self.actors(chance)
+        return await self.actors(rng)
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -104,9 +104,9 @@ class Appends(LogCase):
     about = "two appenders name the partitions in opposite order while a reader follows: no gap, no reader past one"
     stops = ("partitions",)
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         self.read: defaultdict[int, list[int]] = defaultdict(list)
-        size = chance.randint(1, 2)
+        size = rng.randint(1, 2)
 
         def appending(log: PostgresLogTransport, name: str, order: Sequence[int]) -> Part:
             async def append() -> None:
@@ -160,7 +160,7 @@ async def again(log: PostgresLogTransport, records: Sequence[ProducerRecord]) ->
 class Member:
     """A member that handles what it is given, and what it believes to hold."""
 
-    def __init__(self, case: Groups, name: str, link: Link) -> None:
+    def __init__(self, case: Groups, name: str, link: LogSession) -> None:
         self._case = case
         self._link = link
         self.name = name
@@ -177,7 +177,7 @@ class Member:
                 )
 
     async def handle(self, order: int) -> None:
-        """Take some records of each partition and settle them."""
+        """Take some records of each partition and commit them."""
         taken = []
         for holding in sorted(self.membership.holdings.values(), key=lambda each: order * each.partition_id):
             asked = [holding.partition_id], [holding.position], 2, POLL_BYTES_MAX
@@ -191,10 +191,10 @@ class Member:
 
 
 class Groups(LogCase):
-    """Members join, settle, leave, stand still and are put out."""
+    """Members join, commit, leave, stand still and are put out."""
 
     name = "groups"
-    about = "members join, settle, leave and are put out: a fenced one settles nothing, each partition has one owner"
+    about = "members join, commit, leave and are put out: a fenced one commits nothing, each partition has one owner"
     clients = 2
     members: ClassVar[int] = 2
     cuts = 0
@@ -203,7 +203,7 @@ class Groups(LogCase):
         await super().open(url)
         self.queries = load_queries(PACKAGE)
         await self.own.execute(WATCH)
-        self.links = [Link(url, timeout_s=30) for _ in range(self.members + 1)]
+        self.links = [LogSession(url, timeout_s=30) for _ in range(self.members + 1)]
         [row] = await self.own.fetch(self.queries["topics"])
         self.topic = Topic(row["topic_id"], row["name"], tuple(row["partition_ids"]))
 
@@ -212,7 +212,7 @@ class Groups(LogCase):
             await link.close()
         await super().close()
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         await self.own.execute("DELETE FROM seen")
         self.problems: list[str] = []
         self.holders: dict[tuple[int, int], str] = {}
@@ -222,7 +222,7 @@ class Groups(LogCase):
         self.alive = [Member(self, name, link) for name, link in zip(names, self.links, strict=False)]
         await self.alive[0].renew()
         parts = {
-            member.name: self.living(member, chance.randint(1, 2), chance.choice((1, -1)), chance.random() < 0.3)
+            member.name: self.living(member, rng.randint(1, 2), rng.choice((1, -1)), rng.random() < 0.3)
             for member in self.alive
         }
         return {**parts, CLOCK: self.time_passes}
@@ -256,11 +256,11 @@ class Groups(LogCase):
             if row["after"] > row["before"]:
                 name = OWNERS.get(row["pid"], "")
                 if self.holders.get((row["partition_id"], row["generation"])) not in (None, name):
-                    yield f"{name} has settled partition {row['partition_id']}, which was not its own any more"
+                    yield f"{name} has committed partition {row['partition_id']}, which was not its own any more"
         committed = {each.partition: each.committed or 0 for each in await self.logs[0].lag(GROUP, [TOPIC])}
         for number, offset in committed.items():
             if skipped := set(range(offset)) - self.handled[number]:
-                yield f"partition {number} is settled up to {offset}, and nobody has handled {sorted(skipped)}"
+                yield f"partition {number} is committed up to {offset}, and nobody has handled {sorted(skipped)}"
         async for each in self.settled_down():
             yield each
 
@@ -305,9 +305,9 @@ class Upkeep(LogCase):
     stops = ("segments", "partitions")
     in_suite = 100
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         self.read: list[int] = []
-        for _ in range(chance.randint(0, 1)):
+        for _ in range(rng.randint(0, 1)):
             await self.logs[0].append([record("oldest", 0)])
             await self.own.execute(AGE, 2)
             await self.logs[0].drop_expired()
@@ -352,7 +352,7 @@ class Claims(LogCase):
     about = "two installations claim what overlaps, in opposite order: one gets all that it asked for"
     stops = ("claims",)
 
-    async def actors(self, chance: Random) -> Mapping[str, Part]:
+    async def actors(self, rng: Random) -> Mapping[str, Part]:
         await self.own.execute("DELETE FROM claims")
         self.refused: list[int] = []
 

@@ -57,10 +57,10 @@ class ServiceCase(Case):
     async def close(self) -> None:
         await self.database.close()
 
-    async def begin(self, chance: Random) -> Mapping[str, Part]:
-        return await self.actors(chance, await self.database.begin())
+    async def begin(self, rng: Random) -> Mapping[str, Part]:
+        return await self.actors(rng, await self.database.begin())
 
-    async def actors(self, chance: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
+    async def actors(self, rng: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
         raise NotImplementedError
 
     async def check(self) -> AsyncIterator[str]:
@@ -82,7 +82,7 @@ class OverlappingBatches(ServiceCase):
     name = "batches"
     about = "two batches on the same rows, in opposite order: no update is lost, nobody waits for ever"
 
-    async def actors(self, chance: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
+    async def actors(self, rng: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
         there = [("x", 1), ("y", 2)]
         back = [("y", 4), ("x", 8)]
 
@@ -116,10 +116,10 @@ class Redelivered(ServiceCase):
     in_suite = 20
     cuts = 1
 
-    async def actors(self, chance: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
-        self.amounts = [1, 2, 4][: chance.randint(1, 3)]
+    async def actors(self, rng: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
+        self.amounts = [1, 2, 4][: rng.randint(1, 3)]
         read = [processes[0].read(Counted(name="x", amount=amount), n) for n, amount in enumerate(self.amounts)]
-        cut = chance.randrange(len(read) + 1)
+        cut = rng.randrange(len(read) + 1)
         self.again = processes[1], read
 
         async def in_two() -> None:
@@ -146,10 +146,10 @@ class Relays(ServiceCase):
     in_suite = 25
     processes = 2
 
-    async def actors(self, chance: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
+    async def actors(self, rng: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
         self.log = MemoryLog(StillClock(), Random(1))
         self.log.create([TopicSettings("totals", 1), TopicSettings("flow-status", 1)])
-        self.keys = chance.sample(["x", "y", "z"], 2)
+        self.keys = rng.sample(["x", "y", "z"], 2)
 
         def writer(process: Process, first: int) -> Part:
             async def write() -> None:
@@ -228,7 +228,7 @@ class Purge(ServiceCase):
     about = "purging and republishing among writers and a relay: no row is dropped that the log does not have"
     in_suite = 80
 
-    async def actors(self, chance: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
+    async def actors(self, rng: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
         self.log = MemoryLog(StillClock(), Random(1))
         self.log.create([TopicSettings("totals", 1)])
         first, second = processes
@@ -251,7 +251,7 @@ class Purge(ServiceCase):
         async def again() -> None:
             await first.store.republish(OutboxFilter(), ACT, "all")
 
-        other = {"relay": relay} if chance.random() < 0.5 else {"operator": again}
+        other = {"relay": relay} if rng.random() < 0.5 else {"operator": again}
         return {"writer": write, "upkeep": upkeep, **other}
 
     async def check(self) -> AsyncIterator[str]:
@@ -279,9 +279,9 @@ class Parked(ServiceCase):
     processes = 3
     cuts = 1
 
-    async def actors(self, chance: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
+    async def actors(self, rng: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
         first, second, third = processes
-        head = await self.parked(first, gives_up=chance.random() < 0.5)
+        head = await self.parked(first, gives_up=rng.random() < 0.5)
 
         def retrying(process: Process) -> Part:
             async def retry() -> None:
@@ -315,7 +315,7 @@ class Parked(ServiceCase):
             "discard": discarding,
             "rival": retrying(second),
         }
-        chosen = chance.sample(sorted(others), 2)
+        chosen = rng.sample(sorted(others), 2)
         return {"retrier": retrying(first), **{name: others[name] for name in chosen}}
 
     async def parked(self, process: Process, *, gives_up: bool) -> StoredLetter:
@@ -368,7 +368,7 @@ class Intents(ServiceCase):
     stops = ("intents",)
     processes = 2
 
-    async def actors(self, chance: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
+    async def actors(self, rng: Random, processes: Sequence[Process]) -> Mapping[str, Part]:
         self.keys = [f"ask:{n}" for n in range(3)]
         await self.database.own.execute(
             "INSERT INTO intents (key, kind, request, message_key, cause, attempts, due_at) SELECT key, 'ask', '{}',"
@@ -425,7 +425,7 @@ class IdempotencyKey(Case):
         for _ in range(2):
             self.stores.append(await PostgresStore.connect(url, tables=tables_of(order.SERVICE.tables)))
 
-    async def begin(self, chance: Random) -> Mapping[str, Part]:
+    async def begin(self, rng: Random) -> Mapping[str, Part]:
         await self.own.execute(
             "DELETE FROM idempotency_keys; DELETE FROM orders; DELETE FROM processed_events; DELETE FROM streams;"
             " DELETE FROM outbox_pending; DELETE FROM outbox"
@@ -479,7 +479,7 @@ class Migrations(Case):
         self.sessions = [await asyncpg.connect(url) for _ in range(3)]
         self.url = url
 
-    async def begin(self, chance: Random) -> Mapping[str, Part]:
+    async def begin(self, rng: Random) -> Mapping[str, Part]:
         self.sessions = [
             await asyncpg.connect(self.url) if session.is_closed() else session for session in self.sessions
         ]

@@ -42,7 +42,7 @@ class Transfers(Case):
         self.sessions = [await asyncpg.connect(url) for _ in range(3)]
         await self.sessions[0].execute("CREATE TABLE accounts (n integer PRIMARY KEY, amount integer)")
 
-    async def begin(self, chance: Random) -> Mapping[str, Part]:
+    async def begin(self, rng: Random) -> Mapping[str, Part]:
         await self.sessions[2].execute("DELETE FROM accounts; INSERT INTO accounts VALUES (1, 0), (2, 0)")
         return {"a": lambda: self.add(0, 1, 2), "b": lambda: self.add(1, 2, 1)}
 

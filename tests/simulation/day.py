@@ -28,7 +28,7 @@ class Day:
 
     def __init__(self, seed: int = 1, config: EngineConfig | None = None) -> None:
         self.loop = virtual_loop(random.Random(seed))
-        self.chance = random.Random(seed + 1)
+        self.rng = random.Random(seed + 1)
         self.clock = VirtualClock(self.loop)
         self.world = World(clock=self.clock)
         self.world.signals.subscribe(self._hear)
@@ -54,7 +54,7 @@ class Day:
             gateway=None,
             signals=self.world.signals,
             clock=self.clock,
-            chance=self.chance,
+            rng=self.rng,
             config=self.config,
         )
 
@@ -84,7 +84,7 @@ class Day:
         while self.now < until:
             await self.come(Counted(name=f"{name}{number}", amount=1))
             number += 1
-            await asyncio.sleep(1 / rate if regular else self.chance.expovariate(rate))
+            await asyncio.sleep(1 / rate if regular else self.rng.expovariate(rate))
 
     async def burst(self, name: str, count: int) -> None:
         """So many keys at once, one event each."""

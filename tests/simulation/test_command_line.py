@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from orderflow.cli import main
 from orderflow.simulation import run as simulator
 from orderflow.simulation import survey
-from orderflow.simulation.plan import Plan, plan_of
+from orderflow.simulation.plan import WorldPlan, plan_of
 from orderflow.simulation.process import Code
-from orderflow.simulation.run import Run, run, run_plan
+from orderflow.simulation.run import SeedResult, run, run_plan
 from tests.simulation.bugs import DedupesApartEngine
 
 
@@ -117,9 +117,9 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_it_with_the_summary_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    lived: list[Plan] = []
+    lived: list[WorldPlan] = []
 
-    def until_interrupted(plan: Plan) -> Run:
+    def until_interrupted(plan: WorldPlan) -> SeedResult:
         lived.append(plan)
         if len(lived) == survey.CHUNK + 1:
             signal.raise_signal(signal.SIGINT)

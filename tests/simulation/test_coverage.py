@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orderflow.simulation.plan import STEPS, Fault, Trouble, draw
+from orderflow.simulation.plan import STEPS, ProcessFault, Trouble, draw
 from orderflow.simulation.run import run
 
 SEEDS_MAX = 3_000
@@ -12,7 +12,7 @@ def test_processes_crash_fail_and_are_late_at_every_step() -> None:
     """Worlds that have their faults mostly there are looked at, so that a few hundred are enough."""
     plans = [draw(seed) for seed in range(20 * SEEDS_MAX)]
     for step in STEPS:
-        wanted = {f"{fault} at {step}" for fault in Fault}
+        wanted = {f"{fault} at {step}" for fault in ProcessFault}
         for plan in (each for each in plans if each.focus == step):
             wanted -= {what for _, _, what in run(plan.seed).trace.steps}
             if not wanted:

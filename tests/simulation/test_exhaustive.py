@@ -17,7 +17,7 @@ from orderflow.events.order import OrderPlaced
 from orderflow.services.order.model import Order
 from orderflow.services.payment.messages import ChargeUnknown
 from orderflow.simulation.exhaustive.__main__ import main
-from orderflow.simulation.exhaustive.search import Found, Search
+from orderflow.simulation.exhaustive.search import Search, SearchResult
 from orderflow.simulation.exhaustive.setting import NONE, RUNS, Bounds, Run, setting_of
 from orderflow.simulation.exhaustive.space import Space
 from orderflow.simulation.process import Code
@@ -25,7 +25,7 @@ from orderflow.simulation.process import Code
 Decide = Callable[[Rows, Envelope], Decision]
 
 
-def searched(orders: int, bounds: Bounds, code: Code | None = None, states_max: int = 100_000) -> Found:
+def searched(orders: int, bounds: Bounds, code: Code | None = None, states_max: int = 100_000) -> SearchResult:
     space = Space(setting_of(Run(orders, bounds, "")), code or Code())
     return Search(space, lambda *_: None, states_max).run()
 

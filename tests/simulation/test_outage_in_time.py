@@ -112,10 +112,10 @@ def test_poison_among_healthy_keys_is_dead_in_the_end_and_holds_up_none_of_them(
 
     async def what() -> None:
         for number in range(count):
-            is_bad = day.chance.random() < share
+            is_bad = day.rng.random() < share
             name = f"bad{number}" if is_bad else f"fine{number}"
             await day.come(Counted(name=name, amount=(666 if refused else -1) if is_bad else 1))
-            await asyncio.sleep(day.chance.expovariate(rate))
+            await asyncio.sleep(day.rng.expovariate(rate))
         await day.stream("last", rate=1, for_s=120)
         await day.until(lambda: day.are_dead("bad"), GIVEN_UP_WITHIN_S)
 

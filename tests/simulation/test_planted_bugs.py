@@ -6,20 +6,20 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 from orderflow.simulation.process import Code
-from orderflow.simulation.run import Run, run, shrunk
+from orderflow.simulation.run import SeedResult, run, shrunk
 from tests.simulation.bugs import DedupesApartEngine
 from tests.zoo.__main__ import in_simulation
 from tests.zoo.inmates import ZOO
 
 SEEDS_MAX = 200
 QUICK = (
-    "settles-before-the-commit",
+    "offset-before-the-commit",
     "no-dedupe",
     "overtakes-the-parked",
     "refund-without-guard",
     "payment-always-in-euros",
     "standing-still-is-ready",
-    "settled-offsets-never-written",
+    "committed-offsets-never-written",
     "dead-letter-without-headers",
     "outage-holds-the-innocent",
     "key-is-not-locked",
@@ -28,7 +28,7 @@ QUICK = (
 """Of the zoo, some of each kind that are seen early. `python -m tests.zoo` runs all of it."""
 
 
-def first_caught(code: Code) -> Run:
+def first_caught(code: Code) -> SeedResult:
     """The first seed that shows the bug; the same world without it keeps all promises."""
     for seed in range(SEEDS_MAX):
         result = run(seed, code)

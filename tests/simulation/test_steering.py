@@ -11,12 +11,12 @@ WORLDS = 60
 
 
 def test_every_plan_has_a_name_that_leads_back_to_it() -> None:
-    chance = seeded(1, "relatives")
+    rng = seeded(1, "relatives")
     for seed in range(200):
         plan = draw(seed)
         assert name_of(plan) == str(seed)
         for _ in range(5):
-            plan = relative(plan, chance)
+            plan = relative(plan, rng)
             assert plan_of(name_of(plan)) == plan
 
 
@@ -27,9 +27,9 @@ def test_the_same_start_and_the_same_answers_give_the_same_worlds() -> None:
 
 
 def test_relatives_keep_all_promises_and_are_lived_again_by_their_names() -> None:
-    chance = seeded(2, "relatives")
+    rng = seeded(2, "relatives")
     for seed in range(WORLDS):
-        plan = relative(draw(seed), chance)
+        plan = relative(draw(seed), rng)
         lived = run_plan(plan)
         assert not lived.broken, lived.explain()
         if seed % 10 == 0:

@@ -64,7 +64,7 @@ def test_an_engine_is_given_substitutes_of_those_ports_and_nothing_else_of_the_s
         assert kinds.pop("transport") is SUBSTITUTES[Transport]
         assert kinds.pop("store") is SUBSTITUTES[Store]
         assert kinds.pop("clock") is SUBSTITUTES[Clock]
-        assert kinds.pop("chance") is SUBSTITUTES[random.Random]
+        assert kinds.pop("rng") is SUBSTITUTES[random.Random]
         assert not [kind for kind in kinds.values() if kind.__module__.startswith("orderflow.simulation")]
 
 

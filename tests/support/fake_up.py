@@ -12,7 +12,7 @@ from orderflow.local.errors import LocalError
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.preparation import Preparation, make_databases
 from orderflow.local.reporter import PlainReporter
-from orderflow.local.run import Run
+from orderflow.local.run import LocalRun
 from orderflow.local.supervisor import Fleet, UpOptions
 from orderflow.settings import Settings
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     options = UpOptions(own_broker="--kafka" in arguments, drain="--drain" in arguments)
     fleet = Fleet(lambda name: [sys.executable, str(SERVICE), name])
     try:
-        return asyncio.run(Run(settings, options, PlainReporter(), DatabasesOnly(), fleet).run())
+        return asyncio.run(LocalRun(settings, options, PlainReporter(), DatabasesOnly(), fleet).run())
     except LocalError as error:
         sys.stderr.write(f"Error: {error}\n")
         return 1

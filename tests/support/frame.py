@@ -42,7 +42,7 @@ class Recorder:
         self.observed: list[tuple[str, str, int]] = []
         self.port = 0
         self.connections: Callable[[], int] = int
-        self.state = ApplicationState(chance=random.Random(1), observe=self._observe)
+        self.state = ApplicationState(rng=random.Random(1), observe=self._observe)
 
     def _observe(self, route: str, method: str, status: int, _seconds: float) -> None:
         self.observed.append((route, method, status))

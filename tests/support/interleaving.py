@@ -42,8 +42,8 @@ def at_each_step(make: Callable[[], Scene]) -> int:
 
 def _plays(make: Callable[[], Scene], seed: int, step: int) -> bool:
     """Whether `first` takes so many steps."""
-    chance = _Interrupting(seed, step)
-    loop = virtual_loop(chance)
+    rng = _Interrupting(seed, step)
+    loop = virtual_loop(rng)
 
     async def play() -> bool:
         scene = make()
@@ -54,9 +54,9 @@ def _plays(make: Callable[[], Scene], seed: int, step: int) -> bool:
                 others.append(loop.create_task(made))
 
         others = [loop.create_task(scene.first())]
-        chance.interrupt = second
+        rng.interrupt = second
         await others[0]
-        interrupted, chance.interrupt = chance.interrupt is None, None
+        interrupted, rng.interrupt = rng.interrupt is None, None
         if not interrupted:
             second()
         for other in others[1:]:

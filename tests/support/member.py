@@ -1,6 +1,6 @@
 """A consumer group member in a process of its own: it can be killed, or stopped and continued.
 
-Says and hears JSON lines: `{"do": "poll", "max": 10}`, `{"do": "settle"}` (what it polled last),
+Says and hears JSON lines: `{"do": "poll", "max": 10}`, `{"do": "commit"}` (what it polled last),
 `{"do": "close"}`.
 """
 
@@ -52,9 +52,9 @@ class ProcessMember:
         answer = await self._ask({"do": "poll", "max": max_records})
         return [(topic, partition, offset) for topic, partition, offset in answer["records"]]
 
-    async def settle(self) -> None:
-        """Settle what was polled last."""
-        await self._ask({"do": "settle"})
+    async def commit(self) -> None:
+        """Commit what was polled last."""
+        await self._ask({"do": "commit"})
 
     def stall(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
@@ -109,7 +109,7 @@ async def _serve(kind: str, address: str, session_timeout_s: str, group: str, *t
                     records = await consumer.poll(wish["max"])
             _say({"records": [(r.topic, r.partition, r.offset) for r in records]})
         else:
-            await consumer.settle(records)
+            await consumer.commit(records)
             _say({})
     os._exit(0)
 

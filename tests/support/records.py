@@ -41,30 +41,30 @@ def numbers(records: Iterable[ConsumerRecord]) -> list[int]:
     return [int(record.value or b"-1") for record in records]
 
 
-async def take(consumer: Consumer, count: int, *, settle: bool = False) -> list[ConsumerRecord]:
+async def take(consumer: Consumer, count: int, *, commit: bool = False) -> list[ConsumerRecord]:
     """Poll until `count` records are there; more may come with the last batch."""
     taken: list[ConsumerRecord] = []
     async with asyncio.timeout(TAKE_TIMEOUT_S):
         while len(taken) < count:
             records = await consumer.poll(100)
             taken += records
-            if settle:
-                await consumer.settle(records)
+            if commit:
+                await consumer.commit(records)
     return taken
 
 
 async def collect(consumer: Consumer, taken: list[ConsumerRecord]) -> None:
-    """Poll and settle until the consumer is closed."""
+    """Poll and commit until the consumer is closed."""
     while True:
         records = await consumer.poll(20)
         taken += records
         if not records and not consumer.assignment():
             return
-        await consumer.settle(records)
+        await consumer.commit(records)
 
 
-async def settled_total(transport: Transport, group: str, topic: str) -> int:
-    """How many records the group has settled, over all partitions."""
+async def committed_total(transport: Transport, group: str, topic: str) -> int:
+    """How many records the group has committed, over all partitions."""
     return sum(place.committed or 0 for place in await transport.lag(group, [topic]))
 
 

@@ -158,7 +158,7 @@ class Wire:
 
 @asynccontextmanager
 async def wire(databases: Databases) -> AsyncIterator[Wire]:
-    transport = await postgres_log.PostgresLogTransport.connect(databases.urls["log"], chance=random.Random(1))
+    transport = await postgres_log.PostgresLogTransport.connect(databases.urls["log"], rng=random.Random(1))
     try:
         yield Wire(transport)
     finally:

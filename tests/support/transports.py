@@ -24,7 +24,7 @@ class Member(Protocol):
 
     async def poll(self, max_records: int) -> list[Position]: ...
 
-    async def settle(self) -> None: ...
+    async def commit(self) -> None: ...
 
     def stall(self) -> None: ...
 
@@ -73,8 +73,8 @@ class MemoryMember:
         self._records = await self._consumer.poll(max_records)
         return [(record.topic, record.partition, record.offset) for record in self._records]
 
-    async def settle(self) -> None:
-        await self._consumer.settle(self._records)
+    async def commit(self) -> None:
+        await self._consumer.commit(self._records)
 
     def stall(self) -> None:
         self._consumer.stop_heartbeats()

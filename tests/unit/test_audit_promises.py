@@ -12,11 +12,11 @@ from orderflow.audit.books import (
     Books,
     OrderBooks,
     OrderRow,
+    OrderStepRow,
     ParkedRow,
     PaymentRow,
     ReservationRow,
     ServiceBooks,
-    Step,
     StockBooks,
 )
 from orderflow.audit.findings import Finding, Kind, Promise
@@ -24,7 +24,7 @@ from orderflow.audit.promises import check
 
 TOTAL = 700
 LINES = (("mug", 2), ("tea", 1))
-PAID_STEP = Step(2, "PENDING", "PaymentSucceeded", "PAID")
+PAID_STEP = OrderStepRow(2, "PENDING", "PaymentSucceeded", "PAID")
 CHARGE = BankEntry("charge", "charge:1", "EUR", TOTAL)
 REFUND = BankEntry("refund", "refund:1", "EUR", TOTAL)
 
@@ -33,7 +33,7 @@ def completed() -> OrderBooks:
     return OrderBooks(
         order_id="completed",
         order=order("COMPLETED", version=3, event="StockReserved"),
-        history=(PAID_STEP, Step(3, "PAID", "StockReserved", "COMPLETED")),
+        history=(PAID_STEP, OrderStepRow(3, "PAID", "StockReserved", "COMPLETED")),
         payment=payment("CAPTURED", captured=TOTAL),
         bank=(CHARGE,),
         reservations=(ReservationRow("RESERVED", LINES),),
@@ -46,7 +46,7 @@ def declined() -> OrderBooks:
     return OrderBooks(
         order_id="declined",
         order=order("FAILED", version=2, event="PaymentFailed"),
-        history=(Step(2, "PENDING", "PaymentFailed", "FAILED"),),
+        history=(OrderStepRow(2, "PENDING", "PaymentFailed", "FAILED"),),
         payment=payment("DECLINED"),
         notifications=("failed",),
     )
@@ -56,7 +56,7 @@ def refunded() -> OrderBooks:
     return OrderBooks(
         order_id="refunded",
         order=order("FAILED", version=3, event="StockRejected", refund="done"),
-        history=(PAID_STEP, Step(3, "PAID", "StockRejected", "FAILED")),
+        history=(PAID_STEP, OrderStepRow(3, "PAID", "StockRejected", "FAILED")),
         payment=payment("REFUNDED", captured=TOTAL, refunded=TOTAL),
         bank=(CHARGE, REFUND),
         reservations=(ReservationRow("REJECTED", ()),),
@@ -186,11 +186,11 @@ TWICE = {
 ILLEGAL = {
     "final state left": replace(
         changed(completed(), status="FAILED", version=4),
-        history=(*completed().history, Step(4, "COMPLETED", "StockRejected", "FAILED")),
+        history=(*completed().history, OrderStepRow(4, "COMPLETED", "StockRejected", "FAILED")),
     ),
     "step missing": replace(completed(), history=completed().history[:1]),
-    "gap": replace(completed(), history=(PAID_STEP, Step(4, "PAID", "StockReserved", "COMPLETED"))),
-    "skipped a state": replace(completed(), history=(Step(2, "PENDING", "StockReserved", "COMPLETED"),)),
+    "gap": replace(completed(), history=(PAID_STEP, OrderStepRow(4, "PAID", "StockReserved", "COMPLETED"))),
+    "skipped a state": replace(completed(), history=(OrderStepRow(2, "PENDING", "StockReserved", "COMPLETED"),)),
     "completed with a refund": changed(completed(), refund="due"),
     "refunded more than captured": replace(refunded(), payment=payment("REFUNDED", TOTAL, TOTAL + 1)),
     "negative capture": replace(declined(), payment=payment("DECLINED", -1)),

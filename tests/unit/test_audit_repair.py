@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from orderflow.audit.findings import CATALOGUE, Finding, Kind
-from orderflow.audit.repair import Act, Plan, for_persons, orders_of, plan
+from orderflow.audit.repair import RepairAction, RepairPlan, for_persons, orders_of, plan
 from orderflow.core.operations.repairing import Regard, Regarded, Said, Standing
 from tests.support.decisions import id_of
 
@@ -65,7 +65,7 @@ def finding(kind: Kind, *, subject: str = ORDER, expected: str = "", where: str 
     return Finding(kind, subject, expected, "", where, None, event)
 
 
-def steps(found: Plan) -> list[tuple[str, Act, tuple[str, ...]]]:
+def steps(found: RepairPlan) -> list[tuple[str, RepairAction, tuple[str, ...]]]:
     return [(step.service, step.act, step.events) for step in found.steps]
 
 
@@ -75,8 +75,8 @@ def test_what_never_came_is_said_again_by_its_owner_and_what_has_no_effect_is_ta
     stands |= regard("payment", {"OrderPlaced": Regard.KNOWN})
     found = plan(ORDER, [lost], standings(*COMPLETED[:3]), stands)
     assert steps(found) == [
-        ("order", Act.TAKE_AGAIN, ("PaymentSucceeded",)),
-        ("inventory", Act.SAY_AGAIN, ("StockReserved",)),
+        ("order", RepairAction.TAKE_AGAIN, ("PaymentSucceeded",)),
+        ("inventory", RepairAction.SAY_AGAIN, ("StockReserved",)),
     ]
     assert [step.said for step in found.steps] == [(said("PaymentSucceeded"),), (said("StockReserved"),)]
     assert (found.heals, found.persons) == ([lost], [])
@@ -86,7 +86,7 @@ def test_one_service_says_all_that_is_missing_at_any_reader_at_once() -> None:
     stands = regard("order", {"PaymentSucceeded": Regard.MISSING, "PaymentRefunded": Regard.MISSING})
     stands |= regard("notification", {"PaymentRefunded": Regard.MISSING})
     found = plan(ORDER, [finding(Kind.NOTIFICATION_MISSING)], standings(*REFUNDED), stands)
-    assert steps(found) == [("payment", Act.SAY_AGAIN, ("PaymentSucceeded", "PaymentRefunded"))]
+    assert steps(found) == [("payment", RepairAction.SAY_AGAIN, ("PaymentSucceeded", "PaymentRefunded"))]
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_a_service_outside_of_the_saga_is_given_only_what_it_is_said_to_have_los
     elsewhere = finding(Kind.EVENT_NEVER_RECEIVED, where="returns", event="StockReserved")
     assert plan(ORDER, [elsewhere], standings(*COMPLETED), stands).steps == []
     again = {
-        Regard.MISSING: ("inventory", Act.SAY_AGAIN, ("StockReserved",)),
-        Regard.LOST: ("shipping", Act.TAKE_AGAIN, ("StockReserved",)),
+        Regard.MISSING: ("inventory", RepairAction.SAY_AGAIN, ("StockReserved",)),
+        Regard.LOST: ("shipping", RepairAction.TAKE_AGAIN, ("StockReserved",)),
     }
     assert steps(plan(ORDER, [mended, lost], standings(*COMPLETED), stands)) == [again[regarded]]
 
@@ -154,14 +154,14 @@ def test_a_service_outside_of_the_saga_is_given_only_what_it_is_said_to_have_los
 def test_the_bank_is_asked_again_for_what_the_rows_call_for() -> None:
     asks = (f"refund:{ORDER}",)
     found = plan(ORDER, [finding(Kind.INTENT_MISSING)], standings(*REFUNDED[:4], asks=asks), {})
-    assert steps(found) == [("payment", Act.ASK_AGAIN, asks)]
+    assert steps(found) == [("payment", RepairAction.ASK_AGAIN, asks)]
 
 
 def test_stock_of_a_failed_order_is_released_with_what_the_order_service_says() -> None:
     names = (*DECLINED, "StockReserved")
     held = finding(Kind.RESERVATION_TO_RELEASE)
     found = plan(ORDER, [held], standings(*names, reason="card_declined"), {})
-    assert steps(found) == [("inventory", Act.RELEASE, ())]
+    assert steps(found) == [("inventory", RepairAction.RELEASE, ())]
     assert found.steps[0].said == (said("OrderFailed", "card_declined"), said("StockReserved", "card_declined"))
     for less in ((*DECLINED,), ("OrderPlaced", "PaymentSucceeded", "StockReserved")):
         assert plan(ORDER, [held], standings(*less), {}).steps == []
@@ -179,12 +179,14 @@ def test_what_the_topic_lacks_is_said_again_although_our_readers_know_it(
     found: Finding, said_again: tuple[str, ...]
 ) -> None:
     stands = regard("payment", {"OrderPlaced": Regard.KNOWN})
-    assert steps(plan(ORDER, [found], standings(*COMPLETED), stands)) == [("order", Act.SAY_AGAIN, said_again)]
+    assert steps(plan(ORDER, [found], standings(*COMPLETED), stands)) == [
+        ("order", RepairAction.SAY_AGAIN, said_again)
+    ]
 
 
 def test_every_service_shows_again_where_an_order_is_stuck() -> None:
     found = plan(ORDER, [finding(Kind.STUCK_NOT_SHOWN)], standings(*COMPLETED), {})
-    assert steps(found) == [(service, Act.SHOW, ()) for service in SERVICES]
+    assert steps(found) == [(service, RepairAction.SHOW, ()) for service in SERVICES]
 
 
 def test_what_no_event_heals_goes_to_a_person_with_what_to_do() -> None:
@@ -205,7 +207,7 @@ def test_every_step_says_in_words_what_it_does() -> None:
     findings = [finding(Kind.RESERVATION_TO_RELEASE), finding(Kind.STUCK_NOT_SHOWN)]
     stands = regard("order", {"PaymentFailed": Regard.LOST}) | regard("payment", {"OrderPlaced": Regard.MISSING})
     found = plan(ORDER, findings, standings(*names, reason="card_declined", asks=("charge:x",)), stands)
-    assert {step.act for step in found.steps} == set(Act)
+    assert {step.act for step in found.steps} == set(RepairAction)
     words = [str(step) for step in found.steps]
     assert len(set(words)) == len(words) - len(SERVICES) + 1
     assert words[0] == "takes PaymentFailed again: its inbox knows it, but the effect is missing"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from orderflow.simulation.plan import Plan, draw
+from orderflow.simulation.plan import WorldPlan, draw
 from orderflow.simulation.survey import CHUNK, processors, survey
 
 SEEDS = 500
@@ -22,6 +22,6 @@ def test_the_five_promises_are_kept_in_every_world(first: int) -> None:
     assert orders > PART
 
 
-def _plans(first: int, end: int) -> Callable[[], Sequence[Plan]]:
+def _plans(first: int, end: int) -> Callable[[], Sequence[WorldPlan]]:
     chunks = iter([range(start, min(start + CHUNK, end)) for start in range(first, end, CHUNK)])
     return lambda: [draw(seed) for seed in next(chunks, ())]

@@ -9,13 +9,13 @@ from tests.zoo.bug import Bug
 CONSUMER = "core/consumer.py"
 CIRCUIT_BREAKER = "core/circuit_breaker.py"
 FAILURES = "core/failures.py"
-FOLD = "core/decisions.py"
+BATCH = "core/decisions.py"
 PROCESSOR = "core/processor.py"
 PARKING = "core/decisions.py"
 RETRIER = "core/retries.py"
 RELAY = "core/relay.py"
 INTENTS = "core/side_effects.py"
-PUBLISHER = "core/decisions.py"
+OUTBOX = "core/decisions.py"
 LETTERS = "core/dead_letters.py"
 ENGINE = "core/engine.py"
 TWIN_OUTBOX = "core/testing/store.py"
@@ -26,12 +26,12 @@ TWIN_TRANSACTION = "core/testing/transaction.py"
 BUGS = (
     # --- consuming
     Bug(
-        "settles-before-the-commit",
+        "offset-before-the-commit",
         1,
         "An offset is committed before its batch.",
         CONSUMER,
         "        waits = self._dispatcher.wait_s is not None\n",
-        "        if records:\n            await member.settle(records)\n"
+        "        if records:\n            await member.commit(records)\n"
         "        waits = self._dispatcher.wait_s is not None\n",
     ),
     Bug(
@@ -44,16 +44,16 @@ BUGS = (
         "                await self._retries.wait(error)",
     ),
     Bug(
-        "failed-settle-is-dropped",
+        "failed-offset-commit-is-dropped",
         1,
         "A failed offset commit is not retried.",
         CONSUMER,
-        "            await self._retries.until_done(lambda: member.settle(done))",
-        "            try:\n                await member.settle(done)\n            except Exception as error:\n"
+        "            await self._retries.until_done(lambda: member.commit(done))",
+        "            try:\n                await member.commit(done)\n            except Exception as error:\n"
         "                await self._retries.wait(error)",
     ),
     Bug(
-        "passed-over-is-not-settled",
+        "ignored-is-not-committed",
         1,
         "The offsets of records that the service ignores are never committed.",
         CONSUMER,
@@ -77,7 +77,7 @@ BUGS = (
         "        return",
     ),
     Bug(
-        "settles-past-the-deferred",
+        "commits-past-the-deferred",
         1,
         "Offsets are committed past records that are paused.",
         CONSUMER,
@@ -101,7 +101,7 @@ BUGS = (
         "            if False:",
     ),
     Bug(
-        "settled-offsets-never-written",
+        "committed-offsets-never-written",
         1,
         "An offset committed shortly after another is never written.",
         "core/postgres_log/consumer.py",
@@ -109,7 +109,7 @@ BUGS = (
         "        while self._noted() and False:",
     ),
     Bug(
-        "overtaken-settle-is-forgotten",
+        "overtaken-offset-is-forgotten",
         1,
         "An offset committed while others are being written waits for the next commit, if there is one.",
         "core/postgres_log/consumer.py",
@@ -121,7 +121,7 @@ BUGS = (
         "no-dedupe",
         2,
         "An event that was handled before is handled again.",
-        FOLD,
+        BATCH,
         "elif name in self._seen:",
         "elif name in self._seen and name not in self._known:",
     ),
@@ -129,7 +129,7 @@ BUGS = (
         "no-dedupe-within-a-batch",
         2,
         "An event that is in a batch twice is handled twice.",
-        FOLD,
+        BATCH,
         "        self._seen.add(name)\n        if incoming.problem is not None:",
         "        if incoming.problem is not None:",
     ),
@@ -137,7 +137,7 @@ BUGS = (
         "parked-comes-again-as-new",
         2,
         "A parked event that comes again is taken for new.",
-        FOLD,
+        BATCH,
         "elif name in self._seen:",
         "elif name in self._seen and self._known.get(name) is not InboxState.PARKED:",
     ),
@@ -145,7 +145,7 @@ BUGS = (
         "overtakes-the-parked",
         4,
         "A parked event does not hold the later events of its key.",
-        FOLD,
+        BATCH,
         "elif self._holding or incoming.key in parking.closed:",
         "elif self._holding:",
     ),
@@ -161,7 +161,7 @@ BUGS = (
         "stale-working-set",
         3,
         "In a batch, the second event does not see what the first did to the same row.",
-        FOLD,
+        BATCH,
         "        self._working.update(zip(refs, decision.rows, strict=True))",
         "        assert refs is not None",
     ),
@@ -169,7 +169,7 @@ BUGS = (
         "handled-and-not-noted",
         2,
         "An event without effects is not recorded as handled.",
-        FOLD,
+        BATCH,
         "        if incoming.record is not None:\n            self._finish(incoming)",
         "        if incoming.record is not None and (decision.rows or decision.facts):\n            self._finish(incoming)",
     ),
@@ -211,7 +211,7 @@ BUGS = (
         "answered-intent-stays-open",
         2,
         "An answered intent is not closed.",
-        FOLD,
+        BATCH,
         "            close_intent(self.changes, incoming)\n        if decision.closes:",
         "            pass\n        if decision.closes:",
     ),
@@ -253,7 +253,7 @@ BUGS = (
         4,
         "A failed event is retried at once.",
         "core/retry.py",
-        "return self.backoff.delay_ms(attempts, chance)",
+        "return self.backoff.delay_ms(attempts, rng)",
         "return 0",
     ),
     Bug(
@@ -293,7 +293,7 @@ BUGS = (
         4,
         "No event says that a key flows again.",
         PROCESSOR,
-        "            fold.reopen(last)\n",
+        "            handler.reopen(last)\n",
         "            pass\n",
     ),
     Bug(
@@ -308,7 +308,7 @@ BUGS = (
         "retry-skips-ahead",
         4,
         "When the first event of a key fails again, those behind it are tried all the same.",
-        FOLD,
+        BATCH,
         "        if parked.key in self._parking.stuck:\n            return Result(parked, Outcome.HELD)\n",
         "",
     ),
@@ -332,7 +332,7 @@ BUGS = (
         "released-twice-is-handled-twice",
         2,
         "A parked event is handled again, although a copy of it was handled meanwhile.",
-        FOLD,
+        BATCH,
         "        if self._is_done(parked):\n            return self._drop(parked)\n",
         "",
         "tests/unit/core/test_readable_again.py",
@@ -466,8 +466,8 @@ BUGS = (
         2,
         "Intents are leased for no time, so every process asks all of them at every poll.",
         TWIN_STORE,
-        "intents[each.intent.key] = Asked(each, times.now + lease_ms,",
-        "intents[each.intent.key] = Asked(each, times.now,",
+        "intents[each.intent.key] = StoredIntent(each, times.now + lease_ms,",
+        "intents[each.intent.key] = StoredIntent(each, times.now,",
         "tests/conformance/test_store_intents.py",
     ),
     # --- publishing
@@ -475,7 +475,7 @@ BUGS = (
         "sequence-with-gaps",
         1,
         "The numbering of a key's events has gaps.",
-        PUBLISHER,
+        OUTBOX,
         "sequence = self._emitted.get(stream, 0) + 1",
         "sequence = self._emitted.get(stream, 0) + 1 + (self._emitted.get(stream, 0) > 0)",
     ),
@@ -483,7 +483,7 @@ BUGS = (
         "sequence-starts-anew",
         2,
         "Each batch numbers a key's events from 1, so they get the ids of earlier ones.",
-        PUBLISHER,
+        OUTBOX,
         "        self._emitted = dict(emitted)",
         "        self._emitted: dict[tuple[str, str], int] = {}\n        changes.emitted.update(emitted)",
     ),
@@ -491,7 +491,7 @@ BUGS = (
         "no-causation",
         1,
         "Events do not say what caused them.",
-        PUBLISHER,
+        OUTBOX,
         "            causation=cause.event_id,\n",
         "",
     ),
@@ -499,7 +499,7 @@ BUGS = (
         "slot-by-event",
         4,
         "Events of one key go to several slots, and thus to several relays.",
-        PUBLISHER,
+        OUTBOX,
         "slot=identity.slot_of(key, slots),",
         "slot=identity.slot_of(envelope.id.bytes, slots),",
     ),
@@ -617,7 +617,7 @@ BUGS = (
         "discarded-comes-again",
         2,
         "A discarded event is handled when it comes again.",
-        FOLD,
+        BATCH,
         "        finish(self.changes, incoming, InboxState.DISCARDED)",
         "        release(self.changes, incoming)",
     ),

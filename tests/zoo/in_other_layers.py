@@ -29,7 +29,7 @@ BUGS = (
         "tests/integration/test_competitors.py -k lease",
     ),
     Bug(
-        "fenced-member-settles-in-memory",
+        "fenced-member-commits-in-memory",
         1,
         "The twin of the log lets a fenced member commit offsets.",
         "core/testing/log.py",
@@ -96,7 +96,7 @@ BUGS = (
         5,
         "The audit does not compare the refunds with the bank's.",
         "audit/orders.py",
-        "yield from _refunds_agree(books, told, settled=settled)",
+        "yield from _refunds_agree(books, told, quiet=quiet)",
         "yield from ()",
         "tests/unit/test_audit_promises.py",
     ),

@@ -43,15 +43,15 @@ BUGS = (
         PAYMENT,
         '    if payment.charge_reference is not None:\n        raise ContradictionError(f"charged as '
         '{payment.charge_reference} and as {answer.reference}")',
-        "    if payment.status is Status.UNKNOWN:\n        return Decision()",
+        "    if payment.status is PaymentStatus.UNKNOWN:\n        return Decision()",
     ),
     Bug(
         "unknown-is-not-asked-again",
         1,
         "A charge with an unknown outcome is never asked about again.",
         PAYMENT,
-        "return Decision(rows=(payment,), intents=(charge_intent(payment),))\n    if payment.status is Status.UNKNOWN",
-        "return Decision(rows=(payment,))\n    if payment.status is Status.UNKNOWN",
+        "return Decision(rows=(payment,), intents=(charge_intent(payment),))\n    if payment.status is PaymentStatus.UNKNOWN",
+        "return Decision(rows=(payment,))\n    if payment.status is PaymentStatus.UNKNOWN",
     ),
     Bug(
         "time-out-is-a-refusal",
@@ -91,16 +91,16 @@ BUGS = (
         "A refund starts whatever the payment's state, each time under a new key.",
         PAYMENT,
         "    due = advance(payment, STOCK_REJECTED)\n    return Decision(rows=(due,), intents=(refund_intent(due),))",
-        '    begun = (advance(payment, STOCK_REJECTED),) if payment.status is Status.CAPTURED else ()\n    intent = refund_intent(payment)\n    intent = type(intent)(key=f"{intent.key}:{payment.version}", kind=intent.kind, request=intent.request)\n    return Decision(rows=begun, intents=(intent,))',
+        '    begun = (advance(payment, STOCK_REJECTED),) if payment.status is PaymentStatus.CAPTURED else ()\n    intent = refund_intent(payment)\n    intent = type(intent)(key=f"{intent.key}:{payment.version}", kind=intent.kind, request=intent.request)\n    return Decision(rows=begun, intents=(intent,))',
     ),
     Bug(
         "refund-key-changes",
         2,
         "A repeated refund request has a new idempotency key.",
         PAYMENT,
-        "    payment = payment_of(rows, answer.order_id)\n    if payment.status is Status.REFUND_DUE:\n"
+        "    payment = payment_of(rows, answer.order_id)\n    if payment.status is PaymentStatus.REFUND_DUE:\n"
         "        return Decision(intents=(refund_intent(payment),))",
-        "    payment = payment_of(rows, answer.order_id)\n    if payment.status is Status.REFUND_DUE:\n"
+        "    payment = payment_of(rows, answer.order_id)\n    if payment.status is PaymentStatus.REFUND_DUE:\n"
         "        intent = refund_intent(payment)\n"
         '        again = type(intent)(key=f"{intent.key}:{payment.version}", kind=intent.kind, request=intent.request)\n'
         "        return Decision(intents=(again,))",
@@ -118,7 +118,7 @@ BUGS = (
         5,
         "A refund is booked, but no event says so.",
         PAYMENT,
-        "return Decision(rows=(back,), events=(told,))",
+        "return Decision(rows=(back,), events=(published,))",
         "return Decision(rows=(back,))",
     ),
     Bug(
@@ -182,8 +182,8 @@ BUGS = (
         3,
         "A charge can be settled after the bank has decided it.",
         PAYMENT,
-        "OPEN_CHARGE = (Status.CHARGING, Status.UNKNOWN)",
-        "OPEN_CHARGE = (Status.CHARGING, Status.UNKNOWN, Status.DECLINED, Status.CAPTURED)",
+        "OPEN_CHARGE = (PaymentStatus.CHARGING, PaymentStatus.UNKNOWN)",
+        "OPEN_CHARGE = (PaymentStatus.CHARGING, PaymentStatus.UNKNOWN, PaymentStatus.DECLINED, PaymentStatus.CAPTURED)",
         "tests/unit/payment/test_settlement.py",
     ),
     Bug(
@@ -208,7 +208,7 @@ BUGS = (
         "Inventory's answer completes an order before its payment has arrived.",
         ORDER,
         "        early = EarlyFact(event=event, event_id=event_id)\n        return Decision(rows=(msgspec.structs.replace(order, early=early),))",
-        "        order = msgspec.structs.replace(order, status=Status.PAID)",
+        "        order = msgspec.structs.replace(order, status=OrderStatus.PAID)",
     ),
     Bug(
         "early-refund-forgotten",

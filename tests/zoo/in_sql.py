@@ -29,7 +29,7 @@ BUGS = (
         seen_by("relays"),
     ),
     Bug(
-        "fenced-member-settles",
+        "fenced-member-commits",
         1,
         "A fenced member's offset commits count.",
         NOTICES,

@@ -13,7 +13,7 @@ Line = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class RefundStep:
+class RefundStepRow:
     """One step of an order's refund: the event `cause` of type `event` made it `refund`."""
 
     refund: str
@@ -39,13 +39,13 @@ class OrderRow:
     stuck: Mapping[str, str] = field(default_factory=dict)
     customer: str = ""
     items_total: int | None = None
-    refund_steps: tuple[RefundStep, ...] | None = None
+    refund_steps: tuple[RefundStepRow, ...] | None = None
     early: str = ""
     since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OrderStepRow:
     """One transition of the order's history. `cause` is the id of the event, "" where nobody has looked."""
 
     version: int
@@ -192,7 +192,7 @@ class OrderBooks:
 
     order_id: str
     order: OrderRow | None = None
-    history: tuple[Step, ...] = ()
+    history: tuple[OrderStepRow, ...] = ()
     payment: PaymentRow | None = None
     bank: tuple[BankEntry, ...] = ()
     reservations: tuple[ReservationRow, ...] = ()
@@ -249,7 +249,7 @@ class StockBooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceBooks:
-    """What is under way in one service. `lag` maps a consumer group to the records it has not settled."""
+    """What is under way in one service. `lag` maps a consumer group to the records it has still to read."""
 
     service: str
     unsent: int = 0
@@ -284,7 +284,7 @@ class OrderDraft:
 
     order: OrderRow | None = None
     stuck: dict[str, str] = field(default_factory=dict)
-    history: list[Step] = field(default_factory=list)
+    history: list[OrderStepRow] = field(default_factory=list)
     payment: PaymentRow | None = None
     bank: list[BankEntry] = field(default_factory=list)
     reservations: list[ReservationRow] = field(default_factory=list)
@@ -294,7 +294,7 @@ class OrderDraft:
     intents: list[str] = field(default_factory=list)
     intents_overdue: bool = False
     keys: list[tuple[str, str]] = field(default_factory=list)
-    refund_steps: list[RefundStep] = field(default_factory=list)
+    refund_steps: list[RefundStepRow] = field(default_factory=list)
     inbox: list[InboxRow] = field(default_factory=list)
     outbox: list[OutboxRow] = field(default_factory=list)
     emitted: dict[tuple[str, str], int] = field(default_factory=dict)

@@ -21,13 +21,13 @@ from orderflow.audit.books import (
     OrderBooks,
     OrderDraft,
     OrderRow,
+    OrderStepRow,
     OutboxRow,
     ParkedRow,
     PaymentRow,
-    RefundStep,
+    RefundStepRow,
     ReservationRow,
     ServiceBooks,
-    Step,
     StockBooks,
 )
 from orderflow.core.envelopes import header_text
@@ -234,10 +234,10 @@ class Collector:
     async def _read_steps(self, drafts: Drafts, ids: Sequence[UUID]) -> None:
         for row in await self._databases.ask("order", "history", ids):
             cause, at = str(row["cause"]), row["at"]
-            step = Step(row["version"], row["from_status"], row["event"], row["to_status"], cause, at)
+            step = OrderStepRow(row["version"], row["from_status"], row["event"], row["to_status"], cause, at)
             drafts[str(row["order_id"])].history.append(step)
         for row in await self._databases.ask("order", "refunds", ids):
-            refund = RefundStep(row["refund"], row["event"], str(row["cause"]))
+            refund = RefundStepRow(row["refund"], row["event"], str(row["cause"]))
             drafts[str(row["order_id"])].refund_steps.append(refund)
 
     async def _read_payment(self, drafts: Drafts, ids: Sequence[UUID]) -> None:
@@ -435,7 +435,7 @@ class Mark:
     ends: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
     async def is_passed(self, databases: Databases, transport: Transport) -> bool:
-        """All events until then are on the log, and every consumer has settled all records until then.
+        """All events until then are on the log, and every consumer has committed its offsets until then.
 
         Raises StoreUnavailableError, TransportUnavailableError.
         """

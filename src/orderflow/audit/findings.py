@@ -142,7 +142,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class FindingGroup:
     """All findings of one kind. `since` is the earliest moment that is known, `subjects` has each subject once."""
 
     kind: Kind
@@ -173,12 +173,12 @@ class Group:
         return self.info.remedy.replace("ORDER", first)
 
 
-def grouped(findings: Iterable[Finding]) -> list[Group]:
+def grouped(findings: Iterable[Finding]) -> list[FindingGroup]:
     """By kind, in the order of the catalogue."""
     by_kind: dict[Kind, list[Finding]] = {}
     for finding in findings:
         by_kind.setdefault(finding.kind, []).append(finding)
-    return [Group(kind, tuple(by_kind[kind])) for kind in Kind if kind in by_kind]
+    return [FindingGroup(kind, tuple(by_kind[kind])) for kind in Kind if kind in by_kind]
 
 
 @dataclass(slots=True)

@@ -40,7 +40,7 @@ from orderflow.events.base import order_id_of
 
 ROUNDS = 3
 """How often an order that keeps changing is looked at again."""
-SETTLING_S = 10.0
+GRACE_S = 10.0
 """How long what is under way may take to be handled, at least."""
 
 
@@ -73,17 +73,18 @@ async def audit(
     *,
     wait_s: float,
     accepted: Iterable[str] = (),
-    told: Callable[[Look], None] = lambda _: None,
+    notify: Callable[[Look], None] = lambda _: None,
     scope: Scope = ALL,
 ) -> Report:
     """Check the five promises over the databases at `urls` (the services by name, and `bank`), and over the topics.
 
     Waits up to `wait_s` for rest; when there is none, `Report.at_rest` is False, and of orders that are under way
     only what holds at every moment is told. `accepted` are ids of orders that were answered with 2xx. What is under
-    way is `told`. Raises StoreUnavailableError, SchemaBehindError, TransportUnavailableError, TopicMissingError.
+    way goes to `notify`. Raises StoreUnavailableError, SchemaBehindError, TransportUnavailableError,
+    TopicMissingError.
     """
     async with opened(urls) as databases:
-        rest = await wait_for_rest(databases, transport, wait_s, told)
+        rest = await wait_for_rest(databases, transport, wait_s, notify)
         return await Audit(databases, transport, wait_s, scope).run(rest, list(accepted))
 
 
@@ -93,7 +94,7 @@ class Audit:
     def __init__(self, databases: Databases, transport: Transport, wait_s: float, scope: Scope) -> None:
         self._databases = databases
         self._transport = transport
-        self._wait_s = max(wait_s, SETTLING_S)
+        self._wait_s = max(wait_s, GRACE_S)
         self._scope = scope
         self._report = Report(at_rest=False)
 

@@ -234,20 +234,20 @@ SILENT = "order.flow"
 
 def check_order(books: OrderBooks, *, at_rest: bool) -> Iterator[Finding]:
     """All five promises for one order."""
-    settled = at_rest and not books.is_halted
-    yield from nothing_lost(books, settled=settled)
-    yield from nothing_twice(books, settled=settled)
+    quiet = at_rest and not books.is_halted
+    yield from nothing_lost(books, quiet=quiet)
+    yield from nothing_twice(books, quiet=quiet)
     yield from nothing_illegal(books)
     yield from nothing_blocked(books, at_rest=at_rest)
-    yield from books_balance(books, settled=settled)
+    yield from books_balance(books, quiet=quiet)
     if books.passage is not None:
         yield from check_passage(books, books.passage, at_rest=at_rest)
 
 
-def nothing_lost(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
+def nothing_lost(books: OrderBooks, *, quiet: bool) -> Iterator[Finding]:
     """Promise 1: the order is final, and nothing of it is open."""
     order, payment = books.order, books.payment
-    if settled and order is not None:
+    if quiet and order is not None:
         told = partial(Finding, subject=books.order_id, since=order.since)
         if order.status not in FINAL:
             final = " or ".join(sorted(FINAL))
@@ -255,10 +255,10 @@ def nothing_lost(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
         if order.refund == "due" and (payment is None or payment.status in ("REFUNDED", "DECLINED")):
             by_payment = "no payment" if payment is None else payment.status
             yield told(Kind.REFUND_OVERDUE, expected=by_payment, found="due", where="order, payment")
-    yield from _asked(books, settled=settled)
+    yield from _asked(books, quiet=quiet)
 
 
-def nothing_twice(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
+def nothing_twice(books: OrderBooks, *, quiet: bool) -> Iterator[Finding]:
     """Promise 2: one charge, at most one refund, one reservation, one notification an outcome."""
     told = partial(Finding, subject=books.order_id)
     for side, kind in (("charge", Kind.DOUBLE_CHARGE), ("refund", Kind.DOUBLE_REFUND)):
@@ -273,7 +273,7 @@ def nothing_twice(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
         if count > 1:
             found = f"{count} of {outcome}"
             yield told(Kind.NOTIFICATION_TWICE, expected="one", found=found, where="notification")
-    yield from _bank_agrees(books, settled=settled)
+    yield from _bank_agrees(books, quiet=quiet)
     yield from _keys_are_right(books)
     moved, reserved = _summed(books.movements), _reserved(books)
     if moved != reserved:
@@ -334,27 +334,27 @@ def nothing_blocked(books: OrderBooks, *, at_rest: bool) -> Iterator[Finding]:
         yield told(Kind.REFUND_NOT_SHOWN, expected=wanted, found=order.refund, where="order", since=order.since)
 
 
-def books_balance(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
+def books_balance(books: OrderBooks, *, quiet: bool) -> Iterator[Finding]:
     """Promise 5: the money is where the outcome says, and the databases agree on the order."""
     order, payment = books.order, books.payment
     if order is None:
-        if settled:
+        if quiet:
             yield from _nobodys(books)
         return
     if payment is None:
-        if settled or order.status != MACHINE.initial:
+        if quiet or order.status != MACHINE.initial:
             told = partial(Finding, subject=books.order_id, where="payment", since=order.since)
             yield told(Kind.PAYMENT_MISSING, expected="a payment", found="none")
     else:
         yield from _payment_is_of(books, order, payment)
         yield from _outcome_is_paid_for(books, order, payment)
-        yield from _outcomes_agree(books, order, payment, settled=settled)
+        yield from _outcomes_agree(books, order, payment, quiet=quiet)
     yield from _stock_follows(books, order)
-    if settled:
+    if quiet:
         yield from _notified(books, order)
 
 
-def _asked(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
+def _asked(books: OrderBooks, *, quiet: bool) -> Iterator[Finding]:
     """The bank is asked for what the payment waits for, for nothing else, and answers."""
     payment = books.payment
     told = partial(Finding, subject=books.order_id, where="payment", since=payment.since if payment else None)
@@ -363,10 +363,10 @@ def _asked(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
     for kind, key in open_kinds.items():
         if status not in ASKS.get(kind, ()):
             yield told(Kind.INTENT_UNCALLED_FOR, expected=f"no {kind} when {status}", found=key)
-    if books.intents and (settled or books.intents_overdue):
+    if books.intents and (quiet or books.intents_overdue):
         yield told(Kind.INTENT_OPEN, expected="an answer", found=", ".join(books.intents))
     for kind, statuses in ASKS.items():
-        if settled and status in statuses and kind not in open_kinds:
+        if quiet and status in statuses and kind not in open_kinds:
             yield told(Kind.INTENT_MISSING, expected=f"an open {kind} when {status}", found="none")
 
 
@@ -399,7 +399,7 @@ def _history_is_legal(books: OrderBooks, order: OrderRow) -> Iterator[Finding]:
         yield told(Kind.HISTORY_END_DIFFERS, expected=last, found=row, since=order.since)
 
 
-def _bank_agrees(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
+def _bank_agrees(books: OrderBooks, *, quiet: bool) -> Iterator[Finding]:
     """The bank may be ahead of our book, never behind it; at rest they agree, and where an operator has settled."""
     payment = books.payment
     charges = _entries(books, "charge")
@@ -410,19 +410,19 @@ def _bank_agrees(books: OrderBooks, *, settled: bool) -> Iterator[Finding]:
         yield told(Kind.CHARGE_SETTLED_WRONG, expected=str(ours), found=str(at_bank))
     elif ours and not charges:
         yield told(Kind.CHARGE_NOT_AT_BANK, expected=str(ours), found="no charge")
-    elif settled and charges and not ours and (books.order or payment):
+    elif quiet and charges and not ours and (books.order or payment):
         yield told(Kind.CHARGE_NOT_BOOKED, expected=str(at_bank), found="nothing captured")
-    yield from _refunds_agree(books, told, settled=settled)
+    yield from _refunds_agree(books, told, quiet=quiet)
     for side, kind in (("charge", Kind.CHARGE_DIFFERS), ("refund", Kind.REFUND_DIFFERS)):
         yield from _wrong_entries(books, side, kind)
 
 
-def _refunds_agree(books: OrderBooks, told: partial[Finding], *, settled: bool) -> Iterator[Finding]:
+def _refunds_agree(books: OrderBooks, told: partial[Finding], *, quiet: bool) -> Iterator[Finding]:
     charges, refunds = _entries(books, "charge"), _entries(books, "refund")
     ours = books.payment.refunded if books.payment else 0
     if ours and not refunds and not books.is_refunded_by_word:
         yield told(Kind.REFUND_NOT_AT_BANK, expected=str(ours), found="no refund")
-    elif settled and refunds and not ours and (books.order or books.payment):
+    elif quiet and refunds and not ours and (books.order or books.payment):
         yield told(Kind.REFUND_NOT_BOOKED, expected=str(_total(refunds)), found="nothing refunded")
     if len(refunds) == 1 and _total(refunds) > _total(charges):
         found = f"{_total(refunds)} of {_total(charges)}"
@@ -475,15 +475,15 @@ def _outcome_is_paid_for(books: OrderBooks, order: OrderRow, payment: PaymentRow
         yield told(Kind.FAILED_KEEPS_MONEY, expected="0", found=f"{kept}, at the bank {at_bank}")
 
 
-def _outcomes_agree(books: OrderBooks, order: OrderRow, payment: PaymentRow, *, settled: bool) -> Iterator[Finding]:
+def _outcomes_agree(books: OrderBooks, order: OrderRow, payment: PaymentRow, *, quiet: bool) -> Iterator[Finding]:
     """What holds at every moment: the order service is told last, so the others are where they were or further on."""
     said, event = f"{order.status} after {order.event}", order.event
     answers = {row.status for row in books.reservations}
     for_stock = order.status == FAILED and event == STOCK_REJECTED
     disagrees = (
-        (order.status == "PENDING" and settled and payment.status not in ("CHARGING", "UNKNOWN"))
+        (order.status == "PENDING" and quiet and payment.status not in ("CHARGING", "UNKNOWN"))
         or (order.status in ("PAID", COMPLETED) and payment.status not in CAPTURED and not payment.is_void)
-        or (order.status == "PAID" and settled and bool(answers))
+        or (order.status == "PAID" and quiet and bool(answers))
         or (order.status == COMPLETED and (payment.status != "CAPTURED" or "REJECTED" in answers))
         or (order.status == FAILED and event == "PaymentFailed" and payment.status != "DECLINED")
         or (for_stock and payment.status not in CAPTURED and not payment.is_void)
@@ -492,7 +492,7 @@ def _outcomes_agree(books: OrderBooks, order: OrderRow, payment: PaymentRow, *, 
     if disagrees:
         found = ", ".join([payment.status, *sorted(answers)])
         yield told(Kind.SERVICES_DISAGREE, expected=said, found=found, where="order, payment, inventory")
-    if for_stock and settled and payment.status == "CAPTURED" and order.refund in ("due", "none"):
+    if for_stock and quiet and payment.status == "CAPTURED" and order.refund in ("due", "none"):
         found = "captured, and no refund begun"
         yield told(Kind.REFUND_MISSING, expected="refunded", found=found, where="order, payment, bank")
 

@@ -79,7 +79,7 @@ def check_service(service: ServiceBooks) -> Iterator[Finding]:
         "events to be tried again": service.retrying,
     }
     for group, lag in service.lag.items():
-        under_way[f"records that {group} has not settled"] = lag
+        under_way[f"records that {group} has still to read"] = lag
     for what, count in under_way.items():
         if count:
             told = partial(Finding, subject=service.service, where=service.service)

@@ -39,7 +39,7 @@ BY_HAND = (
 )
 
 
-class Act(StrEnum):
+class RepairAction(StrEnum):
     """What a service is asked to do."""
 
     TAKE_AGAIN = "take-again"
@@ -50,7 +50,7 @@ class Act(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RepairStep:
     """One act of one service about one order. `events` are types (`PaymentSucceeded`), or keys of intents to ask.
 
     `said` is what is taken or said again; or, to release, OrderFailed and StockReserved, as their services say them.
@@ -58,22 +58,22 @@ class Step:
 
     order_id: str
     service: str
-    act: Act
+    act: RepairAction
     events: tuple[str, ...] = ()
     said: tuple[Said, ...] = ()
 
     def __str__(self) -> str:
         what = ", ".join(self.events)
         match self.act:
-            case Act.TAKE_AGAIN:
+            case RepairAction.TAKE_AGAIN:
                 return f"takes {what} again: its inbox knows it, but the effect is missing"
-            case Act.SAY_AGAIN:
+            case RepairAction.SAY_AGAIN:
                 return f"says {what} again, as the same event: it never arrived"
-            case Act.ASK_AGAIN:
+            case RepairAction.ASK_AGAIN:
                 return f"asks the bank again, under the same key: {what}"
-            case Act.RELEASE:
+            case RepairAction.RELEASE:
                 return "releases what is reserved: the order failed"
-            case Act.SHOW:
+            case RepairAction.SHOW:
                 return "says again whether anything of the order waits there"
 
 
@@ -87,14 +87,14 @@ class Person:
 
 
 @dataclass(slots=True)
-class Plan:
+class RepairPlan:
     """`steps` in the order in which they are carried out, `heals` the findings that they are for, and the rest."""
 
-    steps: list[Step] = field(default_factory=list)
+    steps: list[RepairStep] = field(default_factory=list)
     heals: list[Finding] = field(default_factory=list)
     persons: list[Person] = field(default_factory=list)
 
-    def add(self, other: Plan) -> None:
+    def add(self, other: RepairPlan) -> None:
         self.steps += other.steps
         self.heals += other.heals
         self.persons += other.persons
@@ -124,7 +124,7 @@ def plan(
     findings: Sequence[Finding],
     standings: Mapping[str, Standing],
     regards: Mapping[str, Sequence[Regarded]],
-) -> Plan:
+) -> RepairPlan:
     """What to do about one order. `standings` is what each service says of it, `regards` how the consumers of each
     service stand to what the others say.
     """
@@ -132,7 +132,7 @@ def plan(
     owners = {_name(each.type): service for service, standing in standings.items() for each in standing.said}
     disputed = _contradictions(said)
     obstacles: list[str] = []
-    steps: list[Step] = []
+    steps: list[RepairStep] = []
     missing = _unsent(findings, said, owners) - disputed
     for service, regarded in regards.items():
         for each in regarded:
@@ -144,7 +144,7 @@ def plan(
             if name in disputed:
                 obstacles.append(f"{name}, which {owners[name]} says, contradicts the state of the order")
             elif each.regard is Regard.LOST:
-                steps.append(Step(order_id, service, Act.TAKE_AGAIN, (name,), (said[name],)))
+                steps.append(RepairStep(order_id, service, RepairAction.TAKE_AGAIN, (name,), (said[name],)))
             elif each.regard is Regard.MISSING:
                 missing.add(name)
             else:
@@ -160,27 +160,27 @@ def _is_lost(findings: Iterable[Finding], service: str, said: Said) -> bool:
     return any(each.kind in LOST_THERE and each.where == service and each.event in names for each in findings)
 
 
-def _to_say(order_id: str, said: Mapping[str, Said], owners: Mapping[str, str]) -> Iterator[Step]:
+def _to_say(order_id: str, said: Mapping[str, Said], owners: Mapping[str, str]) -> Iterator[RepairStep]:
     for service in dict.fromkeys(owners[name] for name in said):
         own = {name: each for name, each in said.items() if owners[name] == service}
-        yield Step(order_id, service, Act.SAY_AGAIN, tuple(own), tuple(own.values()))
+        yield RepairStep(order_id, service, RepairAction.SAY_AGAIN, tuple(own), tuple(own.values()))
 
 
 def _others(
     order_id: str, kinds: Collection[Kind], standings: Mapping[str, Standing], said: Mapping[str, Said]
-) -> Iterator[Step]:
+) -> Iterator[RepairStep]:
     for service, standing in standings.items():
         if standing.asks:
-            yield Step(order_id, service, Act.ASK_AGAIN, standing.asks)
+            yield RepairStep(order_id, service, RepairAction.ASK_AGAIN, standing.asks)
     if Kind.RESERVATION_TO_RELEASE in kinds and {ORDER_FAILED, STOCK_RESERVED} <= said.keys():
-        yield Step(order_id, INVENTORY, Act.RELEASE, (), (said[ORDER_FAILED], said[STOCK_RESERVED]))
+        yield RepairStep(order_id, INVENTORY, RepairAction.RELEASE, (), (said[ORDER_FAILED], said[STOCK_RESERVED]))
     if Kind.STUCK_NOT_SHOWN in kinds:
-        yield from (Step(order_id, service, Act.SHOW) for service in standings)
+        yield from (RepairStep(order_id, service, RepairAction.SHOW) for service in standings)
 
 
-def _sorted_out(findings: Sequence[Finding], steps: Sequence[Step], obstacles: Sequence[str]) -> Plan:
+def _sorted_out(findings: Sequence[Finding], steps: Sequence[RepairStep], obstacles: Sequence[str]) -> RepairPlan:
     why = "; ".join(dict.fromkeys(obstacles)) or "nothing that the services say would repair it"
-    found = Plan(steps=list(steps))
+    found = RepairPlan(steps=list(steps))
     for finding in findings:
         info = CATALOGUE[finding.kind]
         if info.repair and steps:

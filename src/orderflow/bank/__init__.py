@@ -104,7 +104,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
 
 
-class Refund(msgspec.Struct, frozen=True, kw_only=True):
+class BankRefund(msgspec.Struct, frozen=True, kw_only=True):
     """Money that the bank gave back. `charge` is the key of the charge."""
 
     key: str
@@ -115,7 +115,7 @@ class Refund(msgspec.Struct, frozen=True, kw_only=True):
     reference: str
 
 
-Statement = tuple[Sequence[Charge], Sequence[Refund]]
+Statement = tuple[Sequence[Charge], Sequence[BankRefund]]
 
 
 class BankBook(Protocol):
@@ -128,7 +128,7 @@ class BankBook(Protocol):
         """The charge that stands under this key: this one, or the one that was there before."""
         ...
 
-    async def refund(self, refund: Refund) -> Refund | None:
+    async def refund(self, refund: BankRefund) -> BankRefund | None:
         """The refund that stands under this key; None: there is no approved charge of that much."""
         ...
 
@@ -152,13 +152,13 @@ class MemoryBook:
 
     def __init__(self) -> None:
         self.charges: dict[str, Charge] = {}
-        self.refunds: dict[str, Refund] = {}
+        self.refunds: dict[str, BankRefund] = {}
         self.calls: dict[str, int] = {}
 
     async def charge(self, charge: Charge) -> Charge:
         return self.charges.setdefault(charge.key, charge)
 
-    async def refund(self, refund: Refund) -> Refund | None:
+    async def refund(self, refund: BankRefund) -> BankRefund | None:
         known = self.refunds.get(refund.key)
         if known is not None:
             return known
@@ -220,7 +220,7 @@ class SimulatedBank:
 
     async def refund(self, key: str, *, order_id: str, amount: int, currency: str, charge: str) -> str:
         """Raises DeclinedError, BankFailedError, BankUnavailableError."""
-        wanted = Refund(
+        wanted = BankRefund(
             key=key,
             charge=charge,
             order_id=order_id,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from orderflow.bank import BankFailedError, BankUnavailableError, Charge, Refund, Statement
+from orderflow.bank import BankFailedError, BankRefund, BankUnavailableError, Charge, Statement
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.postgres.queries import load_queries
 from orderflow.core.postgres.schema import MigrationSequence
@@ -39,8 +39,8 @@ class PostgresBook:
             lookups_only=True,
             statement_timeout_ms=statement_timeout_ms,
         )
-        self._charges = Group(self._record_charges)
-        self._refunds = Group(self._record_refunds)
+        self._charges = CommitGroup(self._record_charges)
+        self._refunds = CommitGroup(self._record_refunds)
 
     async def look(self) -> None:
         """Raises TransactionPoolingError: its address can never work. That the bank is away is no matter here."""
@@ -57,7 +57,7 @@ class PostgresBook:
             raise BankFailedError(f"the book has lost {charge.key}")
         return found
 
-    async def refund(self, refund: Refund) -> Refund | None:
+    async def refund(self, refund: BankRefund) -> BankRefund | None:
         return await self._refunds.add(refund.key, refund)
 
     async def method_of(self, charge: str) -> str | None:
@@ -91,7 +91,7 @@ class PostgresBook:
         rows = await self._ask("find_charges", list(charges))
         return {row["key"]: _charge(row) for row in rows}
 
-    async def _record_refunds(self, refunds: Mapping[str, Refund]) -> Mapping[str, Refund]:
+    async def _record_refunds(self, refunds: Mapping[str, BankRefund]) -> Mapping[str, BankRefund]:
         values = [(r.key, r.charge, r.order_id, r.amount, r.currency, r.reference) for r in refunds.values()]
         added = await self._ask("record_refunds", *map(list, zip(*values, strict=True)))
         if len(added) == len(refunds):
@@ -115,11 +115,11 @@ def _charge(row: Any) -> Charge:
     return Charge(**{**row, "order_id": str(row["order_id"])})
 
 
-def _refund(row: Any) -> Refund:
-    return Refund(**{**row, "order_id": str(row["order_id"])})
+def _refund(row: Any) -> BankRefund:
+    return BankRefund(**{**row, "order_id": str(row["order_id"])})
 
 
-class Group(Generic[Entry]):
+class CommitGroup(Generic[Entry]):
     """Gathers entries while the group before is being written. `write` returns what stands under their keys."""
 
     def __init__(self, write: Callable[[Mapping[str, Entry]], Awaitable[Mapping[str, Entry]]]) -> None:

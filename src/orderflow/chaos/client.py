@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from orderflow.load.client import PRICES, SOLD_OUT_SKU, Endpoint, LostError, NothingAnswersError, Pool, Reply
+from orderflow.load.client import PRICES, SOLD_OUT_SKU, Endpoint, HttpReply, LostError, NothingAnswersError, Pool
 
 CUSTOMER: Final = "chaos-"
 
@@ -45,7 +45,7 @@ WITH_KEY, REPEATED, OTHER_BODY = 0.9, 0.04, 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class OrderToPlace:
     """An order that is to be placed. `customer` is its alone, so it is found whatever became of the answer.
 
     `key` is None where none is sent. `repeated`: the same request is sent again after the answer; `other_body`:
@@ -65,29 +65,29 @@ class Wanted:
         return str(self.body["customer_id"])
 
 
-def wanted(seed: int, number: int) -> Wanted:
+def wanted(seed: int, number: int) -> OrderToPlace:
     """The order of that number: the same seed gives the same one."""
-    chance = random.Random(f"order {seed} {number}")  # noqa: S311  (a mix of orders, nothing secret)
-    kind = chance.choices(list(SHARES), list(SHARES.values()))[0]
-    items = _items(kind, chance)
+    rng = random.Random(f"order {seed} {number}")  # noqa: S311  (a mix of orders, nothing secret)
+    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    items = _items(kind, rng)
     total = sum(item["quantity"] * item["unit_price"] for item in items)
     body = {
         "customer_id": f"{CUSTOMER}{number}",
-        "currency": chance.choices(("EUR", "USD", "JPY"), (0.7, 0.2, 0.1))[0],
+        "currency": rng.choices(("EUR", "USD", "JPY"), (0.7, 0.2, 0.1))[0],
         "items": items,
-        "payment_method": chance.choice(METHODS[kind]),
+        "payment_method": rng.choice(METHODS[kind]),
     }
-    key = f"chaos-{seed}-{number}" if chance.random() < WITH_KEY else None
+    key = f"chaos-{seed}-{number}" if rng.random() < WITH_KEY else None
     kept = key is not None and kind != INVALID
-    return Wanted(
-        number, kind, body, total, key, kept and chance.random() < REPEATED, kept and chance.random() < OTHER_BODY
+    return OrderToPlace(
+        number, kind, body, total, key, kept and rng.random() < REPEATED, kept and rng.random() < OTHER_BODY
     )
 
 
-def _items(kind: str, chance: random.Random) -> list[dict[str, Any]]:
-    lines = chance.choices((1, 2, 3), (0.6, 0.25, 0.15))[0]
-    chosen = sorted(chance.sample(sorted(PRICES), lines))
-    items = [{"sku": sku, "quantity": chance.choice((1, 1, 1, 2)), "unit_price": PRICES[sku]} for sku in chosen]
+def _items(kind: str, rng: random.Random) -> list[dict[str, Any]]:
+    lines = rng.choices((1, 2, 3), (0.6, 0.25, 0.15))[0]
+    chosen = sorted(rng.sample(sorted(PRICES), lines))
+    items = [{"sku": sku, "quantity": rng.choice((1, 1, 1, 2)), "unit_price": PRICES[sku]} for sku in chosen]
     if kind == SOLD_OUT:
         items.append({"sku": SOLD_OUT_SKU, "quantity": 1, "unit_price": 2500})
     if kind == INVALID:
@@ -102,7 +102,7 @@ VERDICTS: Final = (LOST, DOUBLED, REORDERED, ADRIFT, STUCK)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Violation:
     """Something that must not be. `verdict` is one of `VERDICTS`."""
 
     verdict: str
@@ -126,7 +126,7 @@ class Placing:
     status: str = ""
 
     @classmethod
-    def of(cls, wanted: Wanted) -> Placing:
+    def of(cls, wanted: OrderToPlace) -> Placing:
         body = wanted.body
         return cls(
             wanted.number,
@@ -164,7 +164,7 @@ class History:
         self._file = path.open("w", encoding="utf-8", buffering=1 << 16)
         self._now = now
         self.placings: dict[int, Placing] = {}
-        self.troubles: list[Trouble] = []
+        self.troubles: list[Violation] = []
         self.counts: Counter[str] = Counter()
 
     def invoke(self, operation: str, number: int, **more: object) -> None:
@@ -202,7 +202,7 @@ class History:
         self.find(LOST, placing.order_id, f"it was accepted as order {placing.number}, and then answered 404")
 
     def find(self, verdict: str, subject: str, what: str) -> None:
-        self.troubles.append(Trouble(verdict, subject, what))
+        self.troubles.append(Violation(verdict, subject, what))
 
     def close(self) -> None:
         self._file.close()
@@ -240,7 +240,7 @@ class Client:
         self._seed = seed
         self._accepted = accepted
         self._ended = ended
-        self._chance = random.Random(f"client {seed}")  # noqa: S311  (when to retry and to read)
+        self._rng = random.Random(f"client {seed}")  # noqa: S311  (when to retry and to read)
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -302,7 +302,7 @@ class Client:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._history.find(STUCK, "the client", f"{type(error).__name__}: {error}")
 
-    async def _order(self, order: Wanted, due: float) -> None:
+    async def _order(self, order: OrderToPlace, due: float) -> None:
         placing = self._history.placings[order.number] = Placing.of(order)
         loop = asyncio.get_running_loop()
         pause_s = PAUSE_FIRST_S
@@ -310,7 +310,7 @@ class Client:
             outcome = await self._place(placing, order)
             if outcome == OK:
                 break
-            if order.key is None or outcome == FAILED or self._chance.random() < GIVES_UP:
+            if order.key is None or outcome == FAILED or self._rng.random() < GIVES_UP:
                 return
             await asyncio.sleep(pause_s)
             pause_s = min(PAUSE_MAX_S, pause_s * 2)
@@ -321,15 +321,15 @@ class Client:
             await self._place(placing, order)
         if order.other_body:
             await self._place_another(order)
-        chance = self._chance.random()
-        if chance < FOLLOWED:
+        rng = self._rng.random()
+        if rng < FOLLOWED:
             await self._follow(placing, due)
-        elif chance < FOLLOWED + READ_SHARE:
+        elif rng < FOLLOWED + READ_SHARE:
             for _ in range(2):
-                await asyncio.sleep(self._chance.random() * READS_WITHIN_S)
+                await asyncio.sleep(self._rng.random() * READS_WITHIN_S)
                 await self._read(placing)
 
-    async def _place(self, placing: Placing, order: Wanted) -> str:
+    async def _place(self, placing: Placing, order: OrderToPlace) -> str:
         """One request; how it ended."""
         history = self._history
         history.invoke(PLACE, order.number, key=order.key)
@@ -349,7 +349,7 @@ class Client:
         refused = reply.status < 500 and reply.status not in (409, 429)
         return self._end(placing, FAILED if refused else UNKNOWN, status=reply.status)
 
-    async def _place_another(self, order: Wanted) -> None:
+    async def _place_another(self, order: OrderToPlace) -> None:
         """Under the key of an order that was accepted another one must be refused."""
         history = self._history
         body = {**order.body, "customer_id": f"{CUSTOMER}{order.number}-other"}
@@ -364,7 +364,7 @@ class Client:
         outcome = OK if reply.is_success else FAILED if reply.status == 422 else UNKNOWN
         history.end(outcome, "place another", order.number, status=reply.status)
 
-    async def _post(self, body: object, key: str | None) -> Reply:
+    async def _post(self, body: object, key: str | None) -> HttpReply:
         named = b"idempotency-key: %b\r\n" % json.dumps(key).encode() if key is not None else b""
         request = self._endpoint.send(b"POST", "/orders", json.dumps(body).encode(), named)
         return await self._http.ask(request, TIMEOUT_S)

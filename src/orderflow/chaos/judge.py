@@ -34,7 +34,7 @@ from orderflow.chaos.client import (
     Client,
     History,
     Placing,
-    Trouble,
+    Violation,
 )
 from orderflow.chaos.system import System, read_json
 from orderflow.core.dead_letters import topic_of
@@ -63,7 +63,7 @@ class Observer:
         self.repeated = 0
         self.letters = 0
         self.types: Counter[str] = Counter()
-        self.troubles: list[Trouble] = []
+        self.troubles: list[Violation] = []
         self._reading = asyncio.Lock()
         self._positions: dict[tuple[str, int], int] = {}
         self._lives: Counter[str] = Counter()
@@ -115,10 +115,10 @@ class Observer:
         """How many different events of this key the service has published, over all topics."""
         return len(self._streams.get((f"/orderflow/{service}", key), ()))
 
-    def finish(self) -> list[Trouble]:
+    def finish(self) -> list[Violation]:
         """What was found, with the numbers that never came."""
         gaps = [
-            Trouble(LOST, key, f"of {source} {len(seen)} events came, the last has number {max(seen)}")
+            Violation(LOST, key, f"of {source} {len(seen)} events came, the last has number {max(seen)}")
             for (source, key), seen in self._streams.items()
             if max(seen) != len(seen)
         ]
@@ -134,7 +134,7 @@ class Observer:
             self.repeated += 1
             if known != name & _MASK:
                 what = f"two events of {source} have number {sequence}"
-                self.troubles.append(Trouble(DOUBLED, key, what))
+                self.troubles.append(Violation(DOUBLED, key, what))
         else:
             self.types[header_text(headers, "ce_type")] += 1
             seen[sequence] = name & _MASK
@@ -148,7 +148,7 @@ class Observer:
             came.append(sequence)
         elif sequence not in came:
             what = f"number {sequence} of {source} came after number {came[-1]} on {record.topic}"
-            self.troubles.append(Trouble(REORDERED, key, what))
+            self.troubles.append(Violation(REORDERED, key, what))
 
     @property
     def finals(self) -> int:
@@ -248,10 +248,10 @@ BY_PROMISE: Final[Mapping[int, str]] = {
 
 
 @dataclass(slots=True)
-class Verdict:
+class RunVerdict:
     """`troubles` are what must not be; how many there were of each word is in `counts`."""
 
-    troubles: list[Trouble] = field(default_factory=list)
+    troubles: list[Violation] = field(default_factory=list)
     orders: int = 0
     statuses: Mapping[str, int] = field(default_factory=dict)
     outcomes: Mapping[str, int] = field(default_factory=dict)
@@ -268,34 +268,34 @@ class Verdict:
 
 
 class Judge:
-    """`told` hears of what is waited for."""
+    """`notify` hears of what is waited for."""
 
     def __init__(
-        self, system: System, client: Client, history: History, observer: Observer, told: Callable[[str], None]
+        self, system: System, client: Client, history: History, observer: Observer, notify: Callable[[str], None]
     ) -> None:
         self._system = system
         self._client = client
         self._history = history
         self._observer = observer
-        self._told = told
-        self._verdict = Verdict()
+        self._notify = notify
+        self._verdict = RunVerdict()
         self._left = ""
         self._tell_at = 0.0
 
-    async def judge(self) -> Verdict:
+    async def judge(self) -> RunVerdict:
         """Everything has to be healed before."""
         loop, verdict = asyncio.get_running_loop(), self._verdict
         began = loop.time()
         if not await self._system.until_whole(WHOLE_S):
             self._find(STUCK, "processes", f"after {WHOLE_S:.0f} s not everything runs again")
-        self._told("waiting for the client")
+        self._notify("waiting for the client")
         await self._client.finish(CLIENT_S)
         await self._client.ask_again()
-        self._told("giving up the poison, and waiting until nothing is under way")
+        self._notify("giving up the poison, and waiting until nothing is under way")
         await self._dead_letters()
         await self._books()
         verdict.rest_s = loop.time() - began
-        self._told("reading topics and orders")
+        self._notify("reading topics and orders")
         async with self._system.transport() as transport:
             await self._observer.read(transport)
         verdict.troubles.extend(self._observer.finish())
@@ -311,7 +311,7 @@ class Judge:
         urls = {name: self._system.settings().service_database_url(name) for name in audited()}
         try:
             async with self._system.transport() as transport:
-                report = await audit(urls, transport, wait_s=REST_S, accepted=accepted, told=self._under_way)
+                report = await audit(urls, transport, wait_s=REST_S, accepted=accepted, notify=self._under_way)
         except (StoreUnavailableError, SchemaBehindError, TransportUnavailableError) as error:
             self._find(STUCK, "the books", f"they cannot be read: {error}")
             return
@@ -330,7 +330,7 @@ class Judge:
         now = asyncio.get_running_loop().time()
         if left and now >= self._tell_at:
             self._tell_at = now + TELL_EVERY_S
-            self._told(f"  under way: {left}")
+            self._notify(f"  under way: {left}")
         self._left = left
 
     async def _dead_letters(self) -> None:
@@ -389,24 +389,24 @@ class Judge:
                     self._find(ADRIFT, sku, f"{wanted} must be left, there are {left}")
 
     def _find(self, verdict: str, subject: str, what: str) -> None:
-        self._verdict.troubles.append(Trouble(verdict, subject, what))
+        self._verdict.troubles.append(Violation(verdict, subject, what))
 
 
-def compare(placing: Placing, found: Sequence[Mapping[str, Any]]) -> Iterator[Trouble]:
+def compare(placing: Placing, found: Sequence[Mapping[str, Any]]) -> Iterator[Violation]:
     """What the client knows of a wanted order, and the orders of that customer that the service has at rest."""
     subject, ids = f"order {placing.number}", [each["id"] for each in found]
     if len(found) > 1 and (placing.has_key or placing.outcome == OK):
-        yield Trouble(DOUBLED, subject, f"there are {len(found)} of it: {ids}")
+        yield Violation(DOUBLED, subject, f"there are {len(found)} of it: {ids}")
     if placing.outcome == OK and placing.order_id not in ids:
-        yield Trouble(LOST, subject, f"{placing.order_id} was accepted, and is not there")
+        yield Violation(LOST, subject, f"{placing.order_id} was accepted, and is not there")
     if placing.outcome == FAILED and found:
-        yield Trouble(DOUBLED, subject, f"it was refused, and {ids[0]} is there")
+        yield Violation(DOUBLED, subject, f"it was refused, and {ids[0]} is there")
     for each in found:
         if difference := placing.difference(each):
-            yield Trouble(ADRIFT, each["id"], difference)
+            yield Violation(ADRIFT, each["id"], difference)
         if placing.kind != INVALID and (each["status"], each["refund"]) != placing.ends:
             what = f"{placing.kind}: it has to end as {placing.ends}, and is {each['status']}, {each['refund']}"
-            yield Trouble(ADRIFT, each["id"], what)
+            yield Violation(ADRIFT, each["id"], what)
 
 
 def is_own_poison(finding: Finding) -> bool:

@@ -16,7 +16,7 @@ from orderflow.chaos import plan
 from orderflow.chaos.client import Client
 from orderflow.chaos.judge import LETTERS, POISON, Observer
 from orderflow.chaos.plan import Planned
-from orderflow.chaos.proxy import Trouble
+from orderflow.chaos.proxy import LinkFault
 from orderflow.chaos.system import System
 from orderflow.core.transport import ProducerRecord, TopicMissingError, TopicSettings, TransportUnavailableError
 from orderflow.events.base import TOPICS
@@ -37,7 +37,7 @@ AGAIN_S = 1.0
 
 
 @dataclass(slots=True)
-class Happened:
+class InjectedFault:
     """A fault as it came about. Seconds since the beginning of the load; `ended_s` None while it lasts.
 
     `note` says what the fault did, or why it could not be done (then `done` is False).
@@ -56,15 +56,15 @@ class CannotError(Exception):
 
 @dataclass(slots=True)
 class Nemesis:
-    """`now` is seconds since the beginning of the load. `told` hears of each beginning."""
+    """`now` is seconds since the beginning of the load. `notify` hears of each beginning."""
 
     system: System
     client: Client
     observer: Observer
     seed: int
     now: Callable[[], float]
-    told: Callable[[str], None]
-    happened: list[Happened] = field(default_factory=list)
+    notify: Callable[[str], None]
+    happened: list[InjectedFault] = field(default_factory=list)
     poisoned: int = 0
     _frozen: list[psutil.Process] = field(default_factory=list)
 
@@ -101,10 +101,10 @@ class Nemesis:
         self.client.resume()
 
     async def _do(self, fault: Planned) -> None:
-        entry = Happened(fault, self.now())
+        entry = InjectedFault(fault, self.now())
         self.happened.append(entry)
-        self.told(f"{fault.words}")
-        acts: Mapping[str, Callable[[Planned, Happened], Awaitable[None]]] = {
+        self.notify(f"{fault.words}")
+        acts: Mapping[str, Callable[[Planned, InjectedFault], Awaitable[None]]] = {
             plan.KILL: self._kill,
             plan.FREEZE: self._freeze,
             plan.NETWORK: self._network,
@@ -120,19 +120,19 @@ class Nemesis:
             await acts[fault.kind](fault, entry)
         except CannotError as error:
             entry.done, entry.note = False, str(error)
-            self.told(f"left out, {fault.kind} {fault.target}: {error}")
+            self.notify(f"left out, {fault.kind} {fault.target}: {error}")
         finally:
             entry.ended_s = self.now()
 
-    async def _kill(self, fault: Planned, entry: Happened) -> None:
-        chance = random.Random(f"kill {self.seed} {fault.number}")  # noqa: S311
+    async def _kill(self, fault: Planned, entry: InjectedFault) -> None:
+        rng = random.Random(f"kill {self.seed} {fault.number}")  # noqa: S311
         if fault.target == plan.EVERYTHING:
             targets = ["up", *plan.SERVICES, *self.system.units()]
             victims = [each for name in targets for each in self.system.processes(name)]
         elif fault.target == plan.BACKEND:
-            victims = _one(chance, _children(await self._running(plan.POSTGRES)))
+            victims = _one(rng, _children(await self._running(plan.POSTGRES)))
         else:
-            victims = _one(chance, await self._running(fault.target))
+            victims = _one(rng, await self._running(fault.target))
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
@@ -140,13 +140,13 @@ class Nemesis:
         if not await self.system.until_whole(AWAY_S, {victim.pid for victim in victims}):
             entry.note += f", and not all were back after {AWAY_S:.0f} s"
 
-    async def _freeze(self, fault: Planned, entry: Happened) -> None:
+    async def _freeze(self, fault: Planned, entry: InjectedFault) -> None:
         victims = await self._running(fault.target)
         if fault.target in {plan.POSTGRES, plan.BACKEND}:
             victims = [*victims, *_children(victims)]
         if fault.target in {plan.BACKEND, *plan.SERVICES}:
-            chance = random.Random(f"freeze {self.seed} {fault.number}")  # noqa: S311
-            victims = _one(chance, victims[1:] if fault.target == plan.BACKEND else victims)
+            rng = random.Random(f"freeze {self.seed} {fault.number}")  # noqa: S311
+            victims = _one(rng, victims[1:] if fault.target == plan.BACKEND else victims)
         self._frozen.extend(victims)
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -159,17 +159,17 @@ class Nemesis:
                     victim.resume()
         entry.note = f"{len(victims)} frozen"
 
-    async def _network(self, fault: Planned, entry: Happened) -> None:
+    async def _network(self, fault: Planned, entry: InjectedFault) -> None:
         links = self.system.links_of(fault.target)
         for link in links:
-            link.begin(Trouble(fault.how, fault.amount))
+            link.begin(LinkFault(fault.how, fault.amount))
         try:
             await asyncio.sleep(fault.lasts_s)
         finally:
             for link in links:
                 link.heal()
 
-    async def _disk(self, fault: Planned, entry: Happened) -> None:
+    async def _disk(self, fault: Planned, entry: InjectedFault) -> None:
         disk = self.system.disk
         if disk is None:
             raise CannotError(self.system.without["disk"])
@@ -180,7 +180,7 @@ class Nemesis:
             disk.free()
         await self.system.until_whole(AWAY_S)
 
-    async def _clock(self, fault: Planned, entry: Happened) -> None:
+    async def _clock(self, fault: Planned, entry: InjectedFault) -> None:
         clock = self.system.clocks.get(fault.target)
         if clock is None:
             raise CannotError(self.system.without["clock"])
@@ -190,7 +190,7 @@ class Nemesis:
         finally:
             clock.set(0)
 
-    async def _duplicates(self, fault: Planned, entry: Happened) -> None:
+    async def _duplicates(self, fault: Planned, entry: InjectedFault) -> None:
         """The last records of each partition once more, in their order."""
         count = 0
         async with asyncio.timeout(PATIENCE_S), self.system.transport() as transport:
@@ -204,7 +204,7 @@ class Nemesis:
                     count += len(again)
         entry.note = f"{count} records"
 
-    async def _poison(self, fault: Planned, entry: Happened) -> None:
+    async def _poison(self, fault: Planned, entry: InjectedFault) -> None:
         async with asyncio.timeout(PATIENCE_S), self.system.transport() as transport:
             with self._away():
                 for number in range(fault.amount):
@@ -213,7 +213,7 @@ class Nemesis:
                     self.poisoned += 1
         entry.note = f"{fault.amount} records"
 
-    async def _deploy(self, fault: Planned, entry: Happened) -> None:
+    async def _deploy(self, fault: Planned, entry: InjectedFault) -> None:
         deployed = 0
         if not await self.system.until_whole(AWAY_S):
             raise CannotError("not everything ran, so nothing could be deployed")
@@ -232,7 +232,7 @@ class Nemesis:
                 await asyncio.sleep(LOOK_EVERY_S)
         entry.note = f"{deployed} processes are new"
 
-    async def _partitions(self, fault: Planned, entry: Happened) -> None:
+    async def _partitions(self, fault: Planned, entry: InjectedFault) -> None:
         from confluent_kafka.cimpl import NewPartitions
 
         async with self._quiet():
@@ -247,7 +247,7 @@ class Nemesis:
             await asyncio.sleep(NOTICED_S)
         entry.note = f"{len(wanted)} topics have two partitions more"
 
-    async def _topics(self, fault: Planned, entry: Happened) -> None:
+    async def _topics(self, fault: Planned, entry: InjectedFault) -> None:
         """As the runbook has it: the topic is gone and comes back empty, its writers publish again."""
         async with self._quiet(), self.system.transport() as transport:
             with self._away():
@@ -316,8 +316,8 @@ class Nemesis:
             raise CannotError(f"the log does not answer: {error}") from error
 
 
-def _one(chance: random.Random, processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [chance.choice(processes)] if processes else []
+def _one(rng: random.Random, processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [rng.choice(processes)] if processes else []
 
 
 def _children(processes: list[psutil.Process]) -> list[psutil.Process]:

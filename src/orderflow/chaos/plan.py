@@ -62,11 +62,11 @@ class Planned:
 
 def plan(seed: int, seconds: float, kinds: Sequence[str], *, kafka: bool, brokers: int = 1) -> list[Planned]:
     """The faults of a run of so many seconds; every kind at least once. The same arguments give the same plan."""
-    chance = random.Random(f"plan {seed}")  # noqa: S311  (a plan of faults, nothing secret)
+    rng = random.Random(f"plan {seed}")  # noqa: S311  (a plan of faults, nothing secret)
     usable = [kind for kind in kinds if kafka or kind not in KAFKA_ONLY]
     longest_s = max(2 * SHORTEST_S, min(LONGEST_S, seconds * SHARE_OF_RUN))
-    choose = _Chooser(chance, longest_s, kafka=kafka, brokers=brokers)
-    order = _order(chance, usable)
+    choose = _Chooser(rng, longest_s, kafka=kafka, brokers=brokers)
+    order = _order(rng, usable)
     found: list[Planned] = []
     now, busy_until, last = seconds * FIRST_AFTER, 0.0, seconds * (1 - LAST_BEFORE)
     for number, kind in enumerate(order):
@@ -77,31 +77,31 @@ def plan(seed: int, seconds: float, kinds: Sequence[str], *, kafka: bool, broker
         found.append(fault)
         ends = fault.at_s + fault.lasts_s
         busy_until = max(busy_until, ends)
-        now = fault.at_s + (longest_s if alone else _gap(chance, fault, longest_s))
+        now = fault.at_s + (longest_s if alone else _gap(rng, fault, longest_s))
     return found
 
 
-def _order(chance: random.Random, usable: Sequence[str]) -> Iterator[str]:
+def _order(rng: random.Random, usable: Sequence[str]) -> Iterator[str]:
     """Each kind once, the freeze first, then as their weights say, without end."""
     first = [kind for kind in usable if kind != FREEZE]
-    chance.shuffle(first)
+    rng.shuffle(first)
     yield from ([FREEZE] if FREEZE in usable else [])
     yield from first
     common = [kind for kind in usable if kind in WEIGHTS]
     while common:
-        yield chance.choices(common, [WEIGHTS[kind] for kind in common])[0]
+        yield rng.choices(common, [WEIGHTS[kind] for kind in common])[0]
 
 
-def _gap(chance: random.Random, fault: Planned, longest_s: float) -> float:
+def _gap(rng: random.Random, fault: Planned, longest_s: float) -> float:
     """Seconds to the next fault: mostly after this one has ended, now and then while it lasts."""
-    if chance.random() < 0.3:
-        return max(SHORTEST_S, fault.lasts_s * chance.random())
-    return fault.lasts_s + longest_s * (0.15 + 0.35 * chance.random())
+    if rng.random() < 0.3:
+        return max(SHORTEST_S, fault.lasts_s * rng.random())
+    return fault.lasts_s + longest_s * (0.15 + 0.35 * rng.random())
 
 
 class _Chooser:
-    def __init__(self, chance: random.Random, longest_s: float, *, kafka: bool, brokers: int) -> None:
-        self._chance = chance
+    def __init__(self, rng: random.Random, longest_s: float, *, kafka: bool, brokers: int) -> None:
+        self._rng = rng
         self._longest_s = longest_s
         self._kafka = kafka
         self._brokers = [BROKER if brokers == 1 else f"{BROKER}-{number + 1}" for number in range(brokers)]
@@ -122,8 +122,8 @@ class _Chooser:
         everyone = [*SERVICES, POSTGRES, BACKEND, SUPERVISOR]
         if self._kafka and not self._frozen:
             self._frozen.extend([*everyone, *self._brokers])
-            self._chance.shuffle(self._frozen)
-            broker = self._chance.choice(self._brokers)
+            self._rng.shuffle(self._frozen)
+            broker = self._rng.choice(self._brokers)
             self._frozen.remove(broker)
             return broker, self._longest_s, "SIGSTOP", 0
         everyone += self._brokers if self._kafka else []
@@ -134,9 +134,9 @@ class _Chooser:
         links.append(BROKER_LINK if self._kafka else "log-database")
         pairs = [(link, trouble) for link in links for trouble in TROUBLES]
         if not self._troubles:
-            self._troubles.extend(self._chance.sample(pairs, len(pairs)))
+            self._troubles.extend(self._rng.sample(pairs, len(pairs)))
         link, trouble = self._troubles.pop()
-        amount = {"slow": self._chance.choice((20, 100, 500)), "reset": self._chance.choice((200, 5_000, 100_000))}
+        amount = {"slow": self._rng.choice((20, 100, 500)), "reset": self._rng.choice((200, 5_000, 100_000))}
         return link, self._lasts(), trouble, amount.get(trouble, 0)
 
     def _disk(self) -> tuple[str, float, str, int]:
@@ -144,15 +144,15 @@ class _Chooser:
 
     def _duplicates(self) -> tuple[str, float, str, int]:
         topics = ("order-events", "payment-status", "inventory-status")
-        return self._chance.choice(topics), 0.0, "produced again", self._chance.choice((50, 200, 500))
+        return self._rng.choice(topics), 0.0, "produced again", self._rng.choice((50, 200, 500))
 
     def _poison(self) -> tuple[str, float, str, int]:
         topics = ("order-events", "payment-status", "inventory-status")
-        return self._chance.choice(topics), 0.0, "records that cannot be read", self._chance.choice((1, 3, 5))
+        return self._rng.choice(topics), 0.0, "records that cannot be read", self._rng.choice((1, 3, 5))
 
     def _clock(self) -> tuple[str, float, str, int]:
-        seconds = self._chance.choice((2, 15, 90, 600)) * self._chance.choice((1, -1))
-        return self._chance.choice(("services", POSTGRES)), self._lasts(), "jumps by", seconds
+        seconds = self._rng.choice((2, 15, 90, 600)) * self._rng.choice((1, -1))
+        return self._rng.choice(("services", POSTGRES)), self._lasts(), "jumps by", seconds
 
     def _deploy(self) -> tuple[str, float, str, int]:
         return "services", 0.0, "rolling: SIGTERM, one process after another", 0
@@ -166,9 +166,9 @@ class _Chooser:
     def _next(self, left: list[str], everyone: Sequence[str]) -> str:
         """Each of them once before anyone comes again."""
         if not left:
-            left.extend(self._chance.sample(everyone, len(everyone)))
+            left.extend(self._rng.sample(everyone, len(everyone)))
         return left.pop()
 
     def _lasts(self) -> float:
         """From a second to the longest, each order of magnitude alike."""
-        return math.exp(self._chance.uniform(math.log(SHORTEST_S), math.log(self._longest_s)))
+        return math.exp(self._rng.uniform(math.log(SHORTEST_S), math.log(self._longest_s)))

@@ -16,7 +16,7 @@ Address = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class LinkFault:
     """`cut`: connections are reset, and new ones refused. `hold`: nothing passes, and nobody is told.
 
     `slow`: each piece comes `amount` ms late. `reset`: a connection is reset after so many bytes. `half-open`: the
@@ -27,13 +27,13 @@ class Trouble:
     amount: int = 0
 
 
-class Link:
+class ProxiedLink:
     """Listens on a port of its own before what `target` names at each new connection (None: nobody is there)."""
 
     def __init__(self, name: str, target: Callable[[], Address | None]) -> None:
         self.name = name
         self.port = 0
-        self.trouble: Trouble | None = None
+        self.trouble: LinkFault | None = None
         self.passed = 0
         self._target = target
         self._pairs: set[_Pair] = set()
@@ -55,7 +55,7 @@ class Link:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def begin(self, trouble: Trouble) -> None:
+    def begin(self, trouble: LinkFault) -> None:
         """Strikes the connections that are open, and those that come."""
         self.trouble = trouble
         for pair in list(self._pairs):
@@ -88,7 +88,7 @@ class Link:
 class _Pair:
     """A connection of a client, and the one that was made for it to the server."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ProxiedLink) -> None:
         self._link = link
         self._left = 0
         self._slow: deque[tuple[_End, bytes]] = deque()
@@ -159,7 +159,7 @@ class _Pair:
         elif self.client.is_gone and self.server.is_gone:
             self._link.forget(self)
 
-    def struck(self, trouble: Trouble) -> None:
+    def struck(self, trouble: LinkFault) -> None:
         self._left = trouble.amount
         if trouble.kind == CUT:
             self.abort()

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from orderflow.chaos.client import VERDICTS
 from orderflow.chaos.judge import Slice, percentile
-from orderflow.chaos.nemesis import Happened
-from orderflow.chaos.run import Outcome
+from orderflow.chaos.nemesis import InjectedFault
+from orderflow.chaos.run import ChaosResult
 
 WIDTH, LEFT, RIGHT = 1100, 130, 24
 PANEL, GAP, TOP = 150, 54, 84
@@ -45,7 +45,7 @@ Values = Sequence[float | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Series:
     """A value for each slice, None where there is none. `style` is its class in the style sheet.
 
     `bridges`: over so many slices without a value the line goes on.
@@ -62,11 +62,11 @@ class Panel:
     """Lines over one axis; `logarithmic` for what spans orders of magnitude."""
 
     title: str
-    lines: Sequence[Line]
+    lines: Sequence[Series]
     logarithmic: bool = False
 
 
-def picture(outcome: Outcome) -> str:
+def picture(outcome: ChaosResult) -> str:
     """A document that follows the reader's light or dark colours."""
     whole_s = outcome.seconds + outcome.verdict.rest_s
     slices = [each for each in outcome.slices if each.at_s < whole_s]
@@ -103,34 +103,34 @@ def _panels(slices: Sequence[Slice], seconds: float) -> list[Panel]:
         Panel(
             "orders a second",
             (
-                Line("accepted", "a", [each.placed / seconds for each in slices]),
-                Line("ended", "b", [each.ended / seconds for each in slices]),
+                Series("accepted", "a", [each.placed / seconds for each in slices]),
+                Series("ended", "b", [each.ended / seconds for each in slices]),
             ),
         ),
         Panel(
             "ms until accepted",
             (
-                Line("p50", "a", of(lambda each: each.accepted_ms, 0.5)),
-                Line("p99", "b", of(lambda each: each.accepted_ms, 0.99)),
+                Series("p50", "a", of(lambda each: each.accepted_ms, 0.5)),
+                Series("p99", "b", of(lambda each: each.accepted_ms, 0.99)),
             ),
             logarithmic=True,
         ),
         Panel(
             "ms until ended",
             (
-                Line("p50", "a", of(lambda each: each.ended_ms, 0.5)),
-                Line("p99", "b", of(lambda each: each.ended_ms, 0.99)),
+                Series("p50", "a", of(lambda each: each.ended_ms, 0.5)),
+                Series("p99", "b", of(lambda each: each.ended_ms, 0.99)),
             ),
             logarithmic=True,
         ),
         Panel(
             "events under way",
-            (Line("lag, outboxes, open questions", "b", [each.under_way for each in slices], bridges=8),),
+            (Series("lag, outboxes, open questions", "b", [each.under_way for each in slices], bridges=8),),
         ),
     ]
 
 
-def _head(outcome: Outcome) -> Iterator[str]:
+def _head(outcome: ChaosResult) -> Iterator[str]:
     verdict, wish = outcome.verdict, outcome.wish
     counts = ", ".join(f"{word} {count}" for word, count in verdict.counts.items())
     log = f"Kafka, {wish.brokers} broker{'s' if wish.brokers > 1 else ''}" if wish.kafka else "the PostgreSQL log"
@@ -167,7 +167,7 @@ def _panel(panel: Panel, top: float, x: Callable[[float], float], slice_s: float
         yield f'<path class="{line.style}" d="{_path(line, x, y, slice_s)}"/>'
 
 
-def _path(line: Line, x: Callable[[float], float], y: Callable[[float], float], slice_s: float) -> str:
+def _path(line: Series, x: Callable[[float], float], y: Callable[[float], float], slice_s: float) -> str:
     """Broken where there is no value."""
     steps: list[str] = []
     pen, missing = "M", 0
@@ -185,7 +185,7 @@ def _path(line: Line, x: Callable[[float], float], y: Callable[[float], float], 
 
 
 def _draw_faults(
-    happened: Sequence[Happened],
+    happened: Sequence[InjectedFault],
     lanes: dict[str, int],
     top: float,
     x: Callable[[float], float],
@@ -217,7 +217,7 @@ def _times(whole_s: float, x: Callable[[float], float], top: float, bottom: floa
         yield f'<text class="soft" x="{at:.1f}" y="{bottom + 20}" text-anchor="middle">{label}</text>'
 
 
-def _lanes(happened: Sequence[Happened], kinds: Sequence[str]) -> dict[str, int]:
+def _lanes(happened: Sequence[InjectedFault], kinds: Sequence[str]) -> dict[str, int]:
     """Kind and how many of it went on at once."""
     needed = dict.fromkeys(kinds, 1)
     for each, lane in _placed(happened):
@@ -225,7 +225,7 @@ def _lanes(happened: Sequence[Happened], kinds: Sequence[str]) -> dict[str, int]
     return needed
 
 
-def _placed(happened: Sequence[Happened]) -> Iterator[tuple[Happened, int]]:
+def _placed(happened: Sequence[InjectedFault]) -> Iterator[tuple[InjectedFault, int]]:
     """Each fault and the first lane of its kind that is free."""
     busy: dict[str, list[float]] = {}
     for each in happened:
@@ -235,7 +235,7 @@ def _placed(happened: Sequence[Happened]) -> Iterator[tuple[Happened, int]]:
         yield each, lane
 
 
-def _first(happened: Sequence[Happened]) -> Callable[[str], int]:
+def _first(happened: Sequence[InjectedFault]) -> Callable[[str], int]:
     order = [each.planned.kind for each in happened]
     return order.index
 
@@ -264,7 +264,7 @@ MEANINGS: Final = {
 }
 
 
-def write(outcome: Outcome, folder: Path) -> dict[str, Path]:
+def write(outcome: ChaosResult, folder: Path) -> dict[str, Path]:
     """`report.txt`, `report.json` and `report.svg` in `folder`. Raises OSError."""
     texts = {
         "report.txt": "\n".join(lines(outcome)) + "\n",
@@ -276,7 +276,7 @@ def write(outcome: Outcome, folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in texts}
 
 
-def lines(outcome: Outcome) -> Iterator[str]:
+def lines(outcome: ChaosResult) -> Iterator[str]:
     """The report for people."""
     verdict, wish = outcome.verdict, outcome.wish
     counts = ", ".join(f"{word} {count}" for word, count in verdict.counts.items())
@@ -302,7 +302,7 @@ def lines(outcome: Outcome) -> Iterator[str]:
         yield f"  and {len(verdict.troubles) - SHOWN} more, all of them in report.json"
 
 
-def document(outcome: Outcome) -> dict[str, Any]:
+def document(outcome: ChaosResult) -> dict[str, Any]:
     """The report for programs."""
     verdict = outcome.verdict
     return {
@@ -336,7 +336,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _load(outcome: Outcome) -> Iterator[str]:
+def _load(outcome: ChaosResult) -> Iterator[str]:
     verdict, topics = outcome.verdict, outcome.topics
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(verdict.statuses.items()))
     answers = ", ".join(f"{count} {answer}" for answer, count in sorted(verdict.outcomes.items()))
@@ -351,12 +351,12 @@ def _load(outcome: Outcome) -> Iterator[str]:
     yield f"Latency, faults and all: {', '.join(told)}; at rest {verdict.rest_s:.0f} s after the last fault"
 
 
-def _faults(outcome: Outcome) -> str:
+def _faults(outcome: ChaosResult) -> str:
     done = Counter(each.planned.kind for each in outcome.happened if each.done)
     return ", ".join(f"{count} {kind}" for kind, count in sorted(done.items())) or "none"
 
 
-def _latencies(outcome: Outcome) -> dict[str, dict[str, int] | None]:
+def _latencies(outcome: ChaosResult) -> dict[str, dict[str, int] | None]:
     every = {
         "accepted": [value for each in outcome.slices for value in each.accepted_ms],
         "ended": [value for each in outcome.slices for value in each.ended_ms],
@@ -370,7 +370,7 @@ def _percentiles(values: list[float]) -> dict[str, int] | None:
     return {f"p{share * 100:.0f}": round(percentile(values, share) or 0) for share in (0.5, 0.99)}
 
 
-def _slice(outcome: Outcome, number: int) -> dict[str, Any]:
+def _slice(outcome: ChaosResult, number: int) -> dict[str, Any]:
     each = outcome.slices[number]
     return {
         "at_s": each.at_s,

@@ -12,8 +12,8 @@ from typing import Any
 
 from orderflow.chaos import plan
 from orderflow.chaos.client import Client, History
-from orderflow.chaos.judge import Judge, Observer, Samples, Slice, Verdict
-from orderflow.chaos.nemesis import Happened, Nemesis
+from orderflow.chaos.judge import Judge, Observer, RunVerdict, Samples, Slice
+from orderflow.chaos.nemesis import InjectedFault, Nemesis
 from orderflow.chaos.plan import Planned
 from orderflow.chaos.system import System
 
@@ -22,7 +22,7 @@ DISK_MB_FIRST, KB_AN_ORDER = 1_500, 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class ChaosOptions:
     """`seconds` of load at `rate` orders a second. `kinds` of faults are those of `plan.KINDS`."""
 
     seconds: float
@@ -34,13 +34,13 @@ class Wish:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ChaosResult:
     """All that there is to report. Seconds are counted from the beginning of the load."""
 
-    wish: Wish
+    wish: ChaosOptions
     planned: Sequence[Planned]
-    happened: Sequence[Happened]
-    verdict: Verdict
+    happened: Sequence[InjectedFault]
+    verdict: RunVerdict
     slices: Sequence[Slice]
     slice_s: float
     seconds: float
@@ -51,18 +51,18 @@ class Outcome:
     without: Mapping[str, str] = field(default_factory=dict)
 
 
-async def run(wish: Wish, folder: Path, history_file: Path, told: Callable[[str], None]) -> Outcome:
+async def run(wish: ChaosOptions, folder: Path, history_file: Path, notify: Callable[[str], None]) -> ChaosResult:
     """Everything lies in `folder`, which must be empty. Raises LocalError: the system does not start here."""
     _end_in_order(asyncio.current_task())
     orders = wish.rate * wish.seconds
     disk_mb = int(DISK_MB_FIRST + orders * KB_AN_ORDER / 1024)
     system = System(folder, kafka=wish.kafka, brokers=wish.brokers, disk_mb=disk_mb)
     try:
-        told("starting the system")
+        notify("starting the system")
         await system.start()
-        outcome = await _strike(system, wish, history_file, told)
+        outcome = await _strike(system, wish, history_file, notify)
     finally:
-        told("stopping the system")
+        notify("stopping the system")
         await system.stop()
     if not outcome.verdict.passed:
         await asyncio.to_thread(system.keep_data)
@@ -75,7 +75,9 @@ def _end_in_order(run: asyncio.Task[Any] | None) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, run.cancel)
 
 
-async def _strike(system: System, wish: Wish, history_file: Path, told: Callable[[str], None]) -> Outcome:
+async def _strike(
+    system: System, wish: ChaosOptions, history_file: Path, notify: Callable[[str], None]
+) -> ChaosResult:
     began = time.monotonic()
 
     def now() -> float:
@@ -86,18 +88,18 @@ async def _strike(system: System, wish: Wish, history_file: Path, told: Callable
     port = system.links[plan.CLIENT_LINK].port
     client = Client(port, history, wish.seed, accepted=samples.accepted, ended=samples.ended)
     faults = plan.plan(wish.seed, wish.seconds, wish.kinds, kafka=wish.kafka, brokers=wish.brokers)
-    nemesis = Nemesis(system, client, observer, wish.seed, now, lambda text: told(f"{now():7.1f} s  {text}"))
+    nemesis = Nemesis(system, client, observer, wish.seed, now, lambda text: notify(f"{now():7.1f} s  {text}"))
     watching = asyncio.create_task(samples.watch(system, observer))
     try:
         await _load_and_faults(client, nemesis, wish, faults)
         seconds = now()
-        verdict = await Judge(system, client, history, observer, told).judge()
+        verdict = await Judge(system, client, history, observer, notify).judge()
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         client.close()
         history.close()
-    return Outcome(
+    return ChaosResult(
         wish=wish,
         planned=faults,
         happened=nemesis.happened,
@@ -113,7 +115,7 @@ async def _strike(system: System, wish: Wish, history_file: Path, told: Callable
     )
 
 
-async def _load_and_faults(client: Client, nemesis: Nemesis, wish: Wish, faults: Sequence[Planned]) -> None:
+async def _load_and_faults(client: Client, nemesis: Nemesis, wish: ChaosOptions, faults: Sequence[Planned]) -> None:
     """Until both are over, and all is healed."""
     striking = asyncio.create_task(nemesis.run(faults))
     try:

@@ -28,7 +28,7 @@ from uuid import uuid4
 import psutil
 
 from orderflow.chaos.plan import BROKER, BROKER_LINK, CLIENT_LINK
-from orderflow.chaos.proxy import Address, Link
+from orderflow.chaos.proxy import Address, ProxiedLink
 from orderflow.core.transport import Transport
 from orderflow.local import preparation, services, state
 from orderflow.local.errors import LocalError
@@ -36,7 +36,7 @@ from orderflow.local.home import database_name
 from orderflow.local.kafka import LocalKafka, Place
 from orderflow.local.postgres import EmbeddedPostgres
 from orderflow.local.processes import Conditions, free_port
-from orderflow.local.state import Running, State, with_embedded
+from orderflow.local.state import Running, RunState, with_embedded
 from orderflow.local.supervisor import ServerUnit, Supervisor
 from orderflow.registry import service_names
 from orderflow.runtime.wiring import connect_transport
@@ -180,7 +180,7 @@ class System:
         self.home = folder / "home"
         self.kafka = kafka
         self.without: dict[str, str] = {}
-        self.links: dict[str, Link] = {}
+        self.links: dict[str, ProxiedLink] = {}
         self.disk: SmallDisk | None = None
         self.clocks: dict[str, JumpingClock] = {}
         self._notes = _Notes(folder / "chaos.log")
@@ -260,7 +260,7 @@ class System:
         finally:
             await transport.close()
 
-    def running(self) -> State | None:
+    def running(self) -> RunState | None:
         """What `up` has noted; None while it does not run."""
         found = state.read(self.home / "state.json")
         return found if found is not None and found.supervisor.runs else None
@@ -365,11 +365,11 @@ class System:
         bootstrap = ",".join(broker.bootstrap for broker in self._brokers)
         return {"transport": "kafka", "kafka_bootstrap": bootstrap, "replication_factor": self._copies}
 
-    def broker_links(self) -> list[Link]:
+    def broker_links(self) -> list[ProxiedLink]:
         """One for each broker."""
         return [link for name, link in self.links.items() if name.startswith(BROKER_LINK)]
 
-    def links_of(self, target: str) -> list[Link]:
+    def links_of(self, target: str) -> list[ProxiedLink]:
         """What a trouble of the network strikes."""
         return self.broker_links() if target == BROKER_LINK else [self.links[target]]
 
@@ -383,13 +383,13 @@ class System:
         host, _, port = self._server.where.rpartition(":")
         database = (host, int(port))
         for name in services.databases():
-            self.links[f"{name}-database"] = Link(f"{name}-database", partial(_at, database))
-        self.links[CLIENT_LINK] = Link(CLIENT_LINK, self._some_order_process)
+            self.links[f"{name}-database"] = ProxiedLink(f"{name}-database", partial(_at, database))
+        self.links[CLIENT_LINK] = ProxiedLink(CLIENT_LINK, self._some_order_process)
         for link in self.links.values():
             await link.open()
         for number, (gate, told) in enumerate(self._gates, 1):
             name = f"{BROKER_LINK}-{number}"
-            self.links[name] = Link(name, partial(_at, ("127.0.0.1", gate)))
+            self.links[name] = ProxiedLink(name, partial(_at, ("127.0.0.1", gate)))
             await self.links[name].open(told)
 
     def _some_order_process(self) -> Address | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orderflow.cli.errors import ProposedError, RefusedError
+from orderflow.cli.errors import ProposedError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.local.home import person_here
 
@@ -38,11 +38,11 @@ def confirm_options(command: Callable[..., None]) -> Callable[..., None]:
 def require_confirmed(confirm: Mapping[str, str], *, yes: bool, reason: str, rehearsal: str) -> None:
     """Nothing is begun anywhere before. `confirm`: by service, why acts on it must be confirmed ("": they need not).
 
-    `rehearsal` is the command that rehearses the same events. Raises RefusedError.
+    `rehearsal` is the command that rehearses the same events. Raises RequestRefusedError.
     """
     causes = [f"{service} ({why})" for service, why in confirm.items() if why]
     if causes and not (yes and reason.strip()):
-        raise RefusedError(
+        raise RequestRefusedError(
             f"This acts on events of {' and '.join(causes)}, so it must be confirmed, with a reason. To "
             f"confirm, add: --yes --reason TEXT. To see first what a replay would do: {rehearsal}"
         )

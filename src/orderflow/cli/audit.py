@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.errors import ExitCode, TimeUpError, UnreachableError
-from orderflow.cli.repair_options import Asked, repair_options
+from orderflow.cli.repair_options import RepairRequest, repair_options
 from orderflow.cli.session import Session, database_url, session_options
 from orderflow.cli.tables import heartbeat
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @click.option("--topics/--no-topics", default=True, help="Compare the topics with the outboxes, or not.")
 @repair_options
 @session_options
-def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, asked: Asked | None) -> None:
+def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, asked: RepairRequest | None) -> None:
     """Check the five promises across all databases, the bank's book and the topics. Only --repair changes anything.
 
     Findings are grouped by kind: what it is, where, since when, which orders, and what to do. You can run it while
@@ -79,7 +79,9 @@ def audit(session: Session, wait_s: float, every_s: float | None, topics: bool, 
         raise TimeUpError(f"Orders were still under way after {wait_s:g} s. Wait longer with: --wait SECONDS")
 
 
-def _repaired(session: Session, look: Callable[[], Report], asked: Asked | None) -> tuple[Report, dict[str, Any]]:
+def _repaired(
+    session: Session, look: Callable[[], Report], asked: RepairRequest | None
+) -> tuple[Report, dict[str, Any]]:
     """The last look, and for programs what was done before it."""
     if asked is None:
         return look(), {}
@@ -110,6 +112,6 @@ async def _audit(session: Session, wait_s: float, scope: Scope) -> Report:
     try:
         with heartbeat(lambda: busy or "reading the books", hidden=session.out.as_json):
             async with open_log(settings) as transport:
-                return await run(urls, transport, wait_s=wait_s, told=told, scope=scope)
+                return await run(urls, transport, wait_s=wait_s, notify=told, scope=scope)
     except (StoreUnavailableError, SchemaBehindError) as error:
         raise UnreachableError(f"A database cannot be audited: {error}") from error

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import click
 
-from orderflow.audit.findings import Finding, Group, Kind, Report, grouped
+from orderflow.audit.findings import Finding, FindingGroup, Kind, Report, grouped
 from orderflow.audit.live import Scope
 from orderflow.cli.errors import ExitCode, counted
 from orderflow.cli.output import Output, text, words
@@ -79,7 +79,7 @@ def parts(report: Report) -> Iterator[RenderableType]:
         yield f"{report.count - len(report.findings)} more were found."
 
 
-def group_parts(group: Group) -> Iterator[RenderableType]:
+def group_parts(group: FindingGroup) -> Iterator[RenderableType]:
     """What, how many, since when, where, which, and what to do."""
     first, subjects = group.findings[0], group.subjects
     head = (text(group.kind.value, "red"), text(f"promise {int(group.info.promise)}"), text(group.info.what))
@@ -115,7 +115,7 @@ def _counts(report: Report) -> Iterator[RenderableType]:
         yield f"{orders} refunded according to an operator: the bank's book has no refund."
 
 
-def _kind(group: Group) -> dict[str, Any]:
+def _kind(group: FindingGroup) -> dict[str, Any]:
     return {
         "kind": group.kind.value,
         "promise": int(group.info.promise),

@@ -17,7 +17,7 @@ from orderflow.cli.output import Output
 from orderflow.cli.values import FilledPath
 
 if TYPE_CHECKING:
-    from orderflow.chaos.run import Outcome, Wish
+    from orderflow.chaos.run import ChaosOptions, ChaosResult
 
 SECONDS_A_MINUTE = 60
 
@@ -104,11 +104,11 @@ def chaos(
     If anything is found, the data is kept.
     """
     from orderflow.chaos.plan import KINDS
-    from orderflow.chaos.run import Wish
+    from orderflow.chaos.run import ChaosOptions
 
     if brokers != "1" and not kafka:
         raise click.UsageError("--brokers is for Kafka: add --kafka")
-    wish = Wish(
+    wish = ChaosOptions(
         seconds=minutes * SECONDS_A_MINUTE,
         rate=rate,
         seed=seed,
@@ -122,7 +122,7 @@ def chaos(
     return _perform(wish, folder, target, own=home is None and report_folder is not None, as_json=as_json)
 
 
-def _perform(wish: Wish, folder: Path, target: Path, *, own: bool, as_json: bool) -> int:
+def _perform(wish: ChaosOptions, folder: Path, target: Path, *, own: bool, as_json: bool) -> int:
     from orderflow.chaos import report
 
     outcome = _run(wish, folder, target / "history.jsonl", _teller(hidden=as_json))
@@ -140,7 +140,7 @@ def _perform(wish: Wish, folder: Path, target: Path, *, own: bool, as_json: bool
     return ExitCode.FAILED
 
 
-def _run(wish: Wish, folder: Path, history: Path, told: Callable[[str], None]) -> Outcome:
+def _run(wish: ChaosOptions, folder: Path, history: Path, notify: Callable[[str], None]) -> ChaosResult:
     from orderflow.chaos.run import run
 
     if sys.platform == "win32":
@@ -148,7 +148,7 @@ def _run(wish: Wish, folder: Path, history: Path, told: Callable[[str], None]) -
     import uvloop
 
     try:
-        return uvloop.run(run(wish, folder, history, told))
+        return uvloop.run(run(wish, folder, history, notify))
     except asyncio.CancelledError:
         raise click.Abort from None
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from orderflow.cli.acting import act
-from orderflow.cli.errors import CliError, NotFoundError, RefusedError
+from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import text
@@ -121,7 +121,7 @@ def erase(session: Session, name: str, shop: str | None, yes: bool, reason: str)
     orderflow customer erase customer-42 --yes --reason "asked for by letter of 26 November"
     """
     if not (yes and reason.strip()):
-        raise RefusedError(
+        raise RequestRefusedError(
             "This erases the customer for good: nobody can restore the name. To see first what is stored, run: "
             "orderflow customer export. To confirm, add: --yes --reason TEXT (without the name)"
         )

@@ -19,7 +19,7 @@ from orderflow.cli.acting import act
 from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableError
 from orderflow.cli.fault import require_game_day
 from orderflow.cli.http import ServiceClient
-from orderflow.cli.load import COMPLETED, FAILED, Tally, Wish, percentiles, perform
+from orderflow.cli.load import COMPLETED, FAILED, LoadOptions, Tally, percentiles, perform
 from orderflow.cli.output import joined, text
 from orderflow.cli.session import Session, session_options, tls_of
 from orderflow.cli.tables import bars, duration, table
@@ -101,13 +101,13 @@ def demo(
     """
     limit_s = timeout_s or USUAL_S + orders / (rate or USUAL_RATE)
     patience_s = PATIENCE_S if faults else math.inf
-    wish = Wish(
+    wish = LoadOptions(
         orders=orders, rate=rate, concurrency=concurrency, seed=seed, timeout_s=limit_s, patience_s=patience_s
     )
     _run(session, wish)
 
 
-def _run(session: Session, wish: Wish) -> None:
+def _run(session: Session, wish: LoadOptions) -> None:
     """Raises CliError."""
     on_purpose, limit_s = wish.patience_s < math.inf, wish.timeout_s
     deadline = time.monotonic() + limit_s
@@ -204,7 +204,7 @@ def progress_of(orders: int, *, hidden: bool) -> Iterator[Callable[[Tally], None
         yield tell
 
 
-def document(tally: Tally, wish: Wish) -> dict[str, Any]:
+def document(tally: Tally, wish: LoadOptions) -> dict[str, Any]:
     """Latencies in ms, rates in orders a second."""
     orders = tally.orders.values()
     failed = Counter(order.reason for order in orders if order.status == FAILED)
@@ -228,7 +228,7 @@ def document(tally: Tally, wish: Wish) -> dict[str, Any]:
     }
 
 
-def parts(tally: Tally, wish: Wish) -> Iterator[RenderableType]:
+def parts(tally: Tally, wish: LoadOptions) -> Iterator[RenderableType]:
     """What became of the orders, how long it took, and what went wrong."""
     shown = document(tally, wish)
     if tally.interrupted:

@@ -61,7 +61,7 @@ def doctor(session: Session) -> None:
     orderflow doctor
     orderflow doctor --json | jq '.checks[] | select(.verdict == "failed")'
     """
-    found: list[Verdict] = []
+    found: list[CheckResult] = []
     for verdict in _checks(session):
         found.append(verdict)
         if not session.out.as_json:
@@ -75,7 +75,7 @@ def doctor(session: Session) -> None:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _checks(session: Session) -> Iterator[Verdict]:
+def _checks(session: Session) -> Iterator[CheckResult]:
     given, running = session.settings, session.running
     yield python()
     yield dependencies()
@@ -89,7 +89,7 @@ def _checks(session: Session) -> Iterator[Verdict]:
     yield from kafka(running)
 
 
-def _show(session: Session, verdict: Verdict) -> None:
+def _show(session: Session, verdict: CheckResult) -> None:
     styles = {"ok": "green", "skipped": "dim", "warning": "yellow", "failed": "bold red"}
     style = styles[verdict.verdict]
     session.out.show(
@@ -105,7 +105,7 @@ def _width() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CheckResult:
     """`verdict` is ok, skipped (it does not apply, or cannot be told now), warning or failed."""
 
     check: str
@@ -114,51 +114,53 @@ class Verdict:
     advice: str = ""
 
 
-def python() -> Verdict:
+def python() -> CheckResult:
     found = ".".join(str(part) for part in sys.version_info[:3])
     if sys.version_info < PYTHON_NEEDED:
-        return Verdict("python", FAILED, found, "Python 3.11 or newer is needed")
-    return Verdict("python", OK, f"{found} on {sys.platform}")
+        return CheckResult("python", FAILED, found, "Python 3.11 or newer is needed")
+    return CheckResult("python", OK, f"{found} on {sys.platform}")
 
 
-def dependencies() -> Verdict:
+def dependencies() -> CheckResult:
     """Every package that the project requires, in the version that it requires."""
     wrong = [problem for text in metadata.requires("orderflow") or [] if (problem := _problem_of(text))]
     if wrong:
-        return Verdict("dependencies", FAILED, "; ".join(wrong), "Install the locked versions with: ./run_all.sh")
-    return Verdict("dependencies", OK, "all installed")
+        return CheckResult("dependencies", FAILED, "; ".join(wrong), "Install the locked versions with: ./run_all.sh")
+    return CheckResult("dependencies", OK, "all installed")
 
 
-def home(settings: Settings) -> Verdict:
+def home(settings: Settings) -> CheckResult:
     """Whether it is ours, or can be made."""
     from orderflow.local.home import HARMLESS, Home
 
     path = settings.home
     if path.exists() and not path.is_dir():
-        return Verdict("home", FAILED, f"{path} is a file", "Choose a folder with --home or ORDERFLOW_HOME")
+        return CheckResult("home", FAILED, f"{path} is a file", "Choose a folder with --home or ORDERFLOW_HOME")
     existing = _nearest_folder(path)
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Verdict("home", FAILED, f"cannot write to {existing}", "Choose another folder with ORDERFLOW_HOME")
+        return CheckResult("home", FAILED, f"cannot write to {existing}", "Choose another folder with ORDERFLOW_HOME")
     if not path.exists():
-        return Verdict("home", OK, f"{path} does not exist yet and can be made")
+        return CheckResult("home", OK, f"{path} does not exist yet and can be made")
     strangers = [entry.name for entry in path.iterdir() if entry.name not in HARMLESS]
     if strangers and not Home(path).exists():
-        return Verdict("home", FAILED, f"{path} holds something other than Orderflow's data", "Choose another folder")
-    return Verdict("home", OK, str(path))
+        return CheckResult(
+            "home", FAILED, f"{path} holds something other than Orderflow's data", "Choose another folder"
+        )
+    return CheckResult("home", OK, str(path))
 
 
-def disk(settings: Settings) -> Verdict:
+def disk(settings: Settings) -> CheckResult:
     """The space where the home is."""
     free_mb = shutil.disk_usage(_nearest_folder(settings.home)).free // 1_000_000
     found = f"{free_mb} MB free at {settings.home}"
     if free_mb < DISK_NEEDED_MB:
-        return Verdict("disk", FAILED, found, f"At least {DISK_NEEDED_MB} MB are needed; free some space")
+        return CheckResult("disk", FAILED, found, f"At least {DISK_NEEDED_MB} MB are needed; free some space")
     if free_mb < DISK_WANTED_MB:
-        return Verdict("disk", WARNING, found, "PostgreSQL stops when it is full; free some space")
-    return Verdict("disk", OK, found)
+        return CheckResult("disk", WARNING, found, "PostgreSQL stops when it is full; free some space")
+    return CheckResult("disk", OK, found)
 
 
-def ports(settings: Settings) -> Iterator[Verdict]:
+def ports(settings: Settings) -> Iterator[CheckResult]:
     """Whether each service's ports are free, or held by our service."""
     state = running_state(settings)
     processes = state.processes if state else ()
@@ -173,20 +175,20 @@ def ports(settings: Settings) -> Iterator[Verdict]:
 
 def _port(
     settings: Settings, service: str, check: str, port: int, host: str, setting: str, own: Running | None
-) -> Verdict:
+) -> CheckResult:
     from orderflow.local.processes import require_free
 
     if settings.given_url(service) is not None:
-        return Verdict(check, SKIPPED, "the service is elsewhere")
+        return CheckResult(check, SKIPPED, "the service is elsewhere")
     if own is not None:
-        return Verdict(check, OK, f"{port} is held by our {own.name} (process {own.pid})")
+        return CheckResult(check, OK, f"{port} is held by our {own.name} (process {own.pid})")
     if port == 0 or _answers_as_ours(settings, service):
-        return Verdict(check, OK, "any free one" if port == 0 else f"{port} is held by a service of Orderflow")
+        return CheckResult(check, OK, "any free one" if port == 0 else f"{port} is held by a service of Orderflow")
     try:
         require_free(port, service, setting, host)
     except LocalError as error:
-        return Verdict(check, FAILED, str(error), f"Stop that program, or set {setting} to another port")
-    return Verdict(check, OK, f"{port} is free")
+        return CheckResult(check, FAILED, str(error), f"Stop that program, or set {setting} to another port")
+    return CheckResult(check, OK, f"{port} is free")
 
 
 def _answers_as_ours(settings: Settings, service: str) -> bool:
@@ -219,23 +221,23 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version.split("+", maxsplit=1)[0])[:3]]
 
 
-def binaries(settings: Settings) -> Verdict:
+def binaries(settings: Settings) -> CheckResult:
     """The programs of the embedded server."""
     from orderflow.local.postgres import find_binaries
 
     if not settings.embedded:
-        return Verdict("embedded postgresql", SKIPPED, "an existing server is used")
+        return CheckResult("embedded postgresql", SKIPPED, "an existing server is used")
     try:
-        return Verdict("embedded postgresql", OK, f"its programs are in {find_binaries().folder}")
+        return CheckResult("embedded postgresql", OK, f"its programs are in {find_binaries().folder}")
     except LocalError as error:
-        return Verdict("embedded postgresql", FAILED, str(error), "Install the dependencies with: ./run_all.sh")
+        return CheckResult("embedded postgresql", FAILED, str(error), "Install the dependencies with: ./run_all.sh")
 
 
-def databases(given: Settings, running: Settings) -> Iterator[Verdict]:
+def databases(given: Settings, running: Settings) -> Iterator[CheckResult]:
     """Every database of this system. `running` are the settings with the addresses of what runs here."""
     if running.embedded:
         at_fault = running_state(given) is not None
-        yield Verdict(
+        yield CheckResult(
             SERVER,
             FAILED if at_fault else SKIPPED,
             "the embedded server is not running",
@@ -245,8 +247,8 @@ def databases(given: Settings, running: Settings) -> Iterator[Verdict]:
     yield from asyncio.run(_databases(running, external=not given.embedded))
 
 
-async def _databases(settings: Settings, *, external: bool) -> list[Verdict]:
-    found: list[Verdict] = []
+async def _databases(settings: Settings, *, external: bool) -> list[CheckResult]:
+    found: list[CheckResult] = []
     seen_servers: set[tuple[object, ...]] = set()
     for name in database_names():
         found.extend([verdict async for verdict in _database(settings, name, seen_servers, external)])
@@ -255,7 +257,7 @@ async def _databases(settings: Settings, *, external: bool) -> list[Verdict]:
 
 async def _database(
     settings: Settings, name: str, seen: set[tuple[object, ...]], external: bool
-) -> AsyncIterator[Verdict]:
+) -> AsyncIterator[CheckResult]:
     import asyncpg
 
     from orderflow.core.postgres.sessions import connect, leave
@@ -275,7 +277,7 @@ async def _database(
         asyncpg.InterfaceError,
     ) as error:
         setting = f"ORDERFLOW_{name.upper()}_DATABASE_URL or ORDERFLOW_DATABASE_URL"
-        yield Verdict(check, FAILED, f"cannot be reached: {error}", f"Is the server up, and is {setting} right?")
+        yield CheckResult(check, FAILED, f"cannot be reached: {error}", f"Is the server up, and is {setting} right?")
         return
     try:
         facts = await _facts(connection)
@@ -285,7 +287,7 @@ async def _database(
                 yield verdict
         yield await _schema(connection, check, name)
     except asyncpg.PostgresError as error:
-        yield Verdict(check, FAILED, f"cannot be queried: {error}", "Does its role have an owner's rights?")
+        yield CheckResult(check, FAILED, f"cannot be queried: {error}", "Does its role have an owner's rights?")
     finally:
         await leave(connection)
 
@@ -303,25 +305,25 @@ async def _facts(connection: Connection) -> dict[str, object]:
     return {**facts, "skew_ms": facts["now_ms"] - (asked_ms + time.time() * 1000) / 2}
 
 
-def server_verdicts(facts: dict[str, object], batch_max: int, *, external: bool) -> Iterator[Verdict]:
+def server_verdicts(facts: dict[str, object], batch_max: int, *, external: bool) -> Iterator[CheckResult]:
     """Version and clock; for a server of somebody else its limits too (ours has what it needs)."""
     version, skew_ms = int(str(facts["version"])) // 10_000, float(str(facts["skew_ms"]))
     if version < VERSION_WANTED:
-        yield Verdict(
+        yield CheckResult(
             SERVER, WARNING, f"version {version}", f"Not tested below {VERSION_WANTED}; the embedded server is 18"
         )
     else:
-        yield Verdict(SERVER, OK, f"version {version} answers")
+        yield CheckResult(SERVER, OK, f"version {version} answers")
     if facts.get("read_only"):
         advice = (
             "Orders wait. Is it a standby, or has a failover happened? Name all hosts in the URL: HOST:PORT,HOST:PORT"
         )
-        yield Verdict(SERVER, FAILED, "it is read-only", advice)
+        yield CheckResult(SERVER, FAILED, "it is read-only", advice)
     if abs(skew_ms) > SKEW_MS_MAX:
         advice = "Sync both clocks with NTP: order ids use this machine's clock, event times the database's"
-        yield Verdict("clock", WARNING, f"the database's is {skew_ms / 1000:+.1f} s off ours", advice)
+        yield CheckResult("clock", WARNING, f"the database's is {skew_ms / 1000:+.1f} s off ours", advice)
     else:
-        yield Verdict("clock", OK, f"the database's is {round(skew_ms):+d} ms off ours")
+        yield CheckResult("clock", OK, f"the database's is {round(skew_ms):+d} ms off ours")
     if external:
         connections = int(str(facts["max_connections"]))
         locks = int(str(facts["max_locks_per_transaction"])) * (connections + int(str(facts["prepared"])))
@@ -329,24 +331,24 @@ def server_verdicts(facts: dict[str, object], batch_max: int, *, external: bool)
         yield _connections(connections)
 
 
-def _locks(places: int, setting: int, batch_max: int) -> Verdict:
+def _locks(places: int, setting: int, batch_max: int) -> CheckResult:
     found = f"room for {places} (max_locks_per_transaction {setting})"
     advice = "Set max_locks_per_transaction = 256 and restart it: a batch locks every order and SKU that it touches"
     if places < batch_max * LOCKS_AN_EVENT_AT_LEAST:
-        return Verdict("postgresql locks", FAILED, found, advice)
+        return CheckResult("postgresql locks", FAILED, found, advice)
     if places < batch_max * LOCKS_AN_EVENT:
-        return Verdict("postgresql locks", WARNING, found, advice)
-    return Verdict("postgresql locks", OK, found)
+        return CheckResult("postgresql locks", WARNING, found, advice)
+    return CheckResult("postgresql locks", OK, found)
 
 
-def _connections(found: int) -> Verdict:
+def _connections(found: int) -> CheckResult:
     if found < CONNECTIONS_WANTED:
         advice = f"Set max_connections = {CONNECTIONS_WANTED} or more: each process of a service takes up to 20"
-        return Verdict("postgresql connections", WARNING, f"max_connections {found}", advice)
-    return Verdict("postgresql connections", OK, f"max_connections {found}")
+        return CheckResult("postgresql connections", WARNING, f"max_connections {found}", advice)
+    return CheckResult("postgresql connections", OK, f"max_connections {found}")
 
 
-async def _schema(connection: Connection, check: str, name: str) -> Verdict:
+async def _schema(connection: Connection, check: str, name: str) -> CheckResult:
     from orderflow.core.postgres.schema import verify
     from orderflow.core.store import SchemaBehindError, StoreUnavailableError
     from orderflow.local.services import sequences_of
@@ -355,31 +357,31 @@ async def _schema(connection: Connection, check: str, name: str) -> Verdict:
         await verify(connection, sequences_of(name))
     except SchemaBehindError as error:
         said = str(error)
-        return Verdict(
+        return CheckResult(
             check, FAILED, said, "" if "restore" in said else "Bring it up to date with: orderflow migrate"
         )
     except StoreUnavailableError as error:
-        return Verdict(check, FAILED, f"cannot be queried: {error}", "Is the server up?")
-    return Verdict(check, OK, "reachable, its tables match this release")
+        return CheckResult(check, FAILED, f"cannot be queried: {error}", "Is the server up?")
+    return CheckResult(check, OK, "reachable, its tables match this release")
 
 
-def local_kafka() -> Verdict:
+def local_kafka() -> CheckResult:
     """Java and Maven, which only `up --kafka` needs."""
     from orderflow.local.kafka import find_java, missing_for_kafka
 
     why = missing_for_kafka()
     if why is not None:
-        return Verdict("java and maven", SKIPPED, why, "Only needed for: orderflow up --kafka")
-    return Verdict("java and maven", OK, f"{find_java()}, for: orderflow up --kafka")
+        return CheckResult("java and maven", SKIPPED, why, "Only needed for: orderflow up --kafka")
+    return CheckResult("java and maven", OK, f"{find_java()}, for: orderflow up --kafka")
 
 
-def kafka(running: Settings) -> Iterator[Verdict]:
+def kafka(running: Settings) -> Iterator[CheckResult]:
     """Only where it carries the events."""
     if running.transport == "kafka":
         yield asyncio.run(_ask(running))
 
 
-async def _ask(settings: Settings) -> Verdict:
+async def _ask(settings: Settings) -> CheckResult:
     from orderflow.cli.topic import open_log
     from orderflow.core.transport import TopicMissingError
     from orderflow.local.preparation import all_topics
@@ -391,36 +393,36 @@ async def _ask(settings: Settings) -> Verdict:
             await log.ends([topic.name for topic in all_topics(settings)])
     except CliError as error:
         advice = "Is the broker up, and is ORDERFLOW_KAFKA_BOOTSTRAP right?"
-        return Verdict("kafka", FAILED, str(error), advice)
+        return CheckResult("kafka", FAILED, str(error), advice)
     except TopicMissingError as error:
-        return Verdict("kafka", FAILED, f"answers at {where}, but has no topic {error}", "Run: orderflow migrate")
-    return Verdict("kafka", OK, f"answers at {where} and has every topic")
+        return CheckResult("kafka", FAILED, f"answers at {where}, but has no topic {error}", "Run: orderflow migrate")
+    return CheckResult("kafka", OK, f"answers at {where} and has every topic")
 
 
-def services(running: Settings) -> Iterator[Verdict]:
+def services(running: Settings) -> Iterator[CheckResult]:
     """One that is away is a fault only where others are there."""
     verdicts = side_by_side(lambda name: _service(running, name), service_names())
     if all(verdict.verdict == SKIPPED for verdict in verdicts):
-        yield Verdict("services", SKIPPED, "none runs", f"Start them with: {running.command('up')}")
+        yield CheckResult("services", SKIPPED, "none runs", f"Start them with: {running.command('up')}")
         return
     for verdict in verdicts:
         is_away = verdict.verdict == SKIPPED
-        yield Verdict(verdict.check, FAILED, verdict.found, verdict.advice) if is_away else verdict
+        yield CheckResult(verdict.check, FAILED, verdict.found, verdict.advice) if is_away else verdict
 
 
-def _service(running: Settings, name: str) -> Verdict:
+def _service(running: Settings, name: str) -> CheckResult:
     check, url = f"service {name}", running.service_url(name)
     try:
         with client_of(running, name, timeout_s=TIMEOUT_S) as client:
             health = client.ask("GET", "/health/ready", good=(503,)).body
     except UnreachableError as error:
-        return Verdict(check, SKIPPED, str(error), f"See why with: orderflow logs {name}")
+        return CheckResult(check, SKIPPED, str(error), f"See why with: orderflow logs {name}")
     except CliError as error:
-        return Verdict(check, FAILED, str(error), f"See why with: orderflow logs {name}")
+        return CheckResult(check, FAILED, str(error), f"See why with: orderflow logs {name}")
     problems = health.get("problems") if isinstance(health, dict) else {"answer": "is not understood"}
     if problems:
         said = "; ".join(f"{component}: {problem}" for component, problem in problems.items())
-        return Verdict(
+        return CheckResult(
             check, FAILED, said, f"It waits, and carries on by itself; see more with: orderflow logs {name}"
         )
-    return Verdict(check, OK, f"ready at {url}")
+    return CheckResult(check, OK, f"ready at {url}")

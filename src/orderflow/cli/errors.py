@@ -81,14 +81,14 @@ class NotFoundError(CliError):
     kind = "not_found"
 
 
-class RefusedError(CliError):
+class RequestRefusedError(CliError):
     """The service understood the request and refuses it."""
 
     code = ExitCode.REFUSED
     kind = "refused"
 
 
-class ProposedError(RefusedError):
+class ProposedError(RequestRefusedError):
     """It takes two approvers: it waits for another one."""
 
     kind = "proposed"

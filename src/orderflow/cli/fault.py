@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from orderflow.cli.acting import OPERATOR
-from orderflow.cli.errors import NotFoundError, RefusedError
+from orderflow.cli.errors import NotFoundError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import text
@@ -185,18 +185,18 @@ def _act(client: ServiceClient, method: str, path: str, body: object = None) -> 
 
 
 def require_game_day(client: ServiceClient) -> None:
-    """Raises RefusedError."""
+    """Raises RequestRefusedError."""
     try:
         client.get("/ops/faults")
     except NotFoundError as error:
-        raise RefusedError(NO_GAME_DAY) from error
+        raise RequestRefusedError(NO_GAME_DAY) from error
 
 
 def _found(answers: Answers) -> list[dict[str, Any]]:
-    """The faults in the answers, each with its service. Raises RefusedError: nobody is on a game day."""
+    """The faults in the answers, each with its service. Raises RequestRefusedError: nobody is on a game day."""
     told = {name: answer for name, answer in answers.found.items() if answer is not None}
     if not told:
-        raise RefusedError(NO_GAME_DAY)
+        raise RequestRefusedError(NO_GAME_DAY)
     return [named(name, fault) for name, answer in told.items() for fault in answer["faults"]]
 
 

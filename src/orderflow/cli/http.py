@@ -13,7 +13,7 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-from orderflow.cli.errors import CliError, NotFoundError, RefusedError, UnreachableError
+from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError, UnreachableError
 
 if TYPE_CHECKING:
     import ssl
@@ -30,7 +30,7 @@ class AnswerLostError(UnreachableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JsonAnswer:
     """A good answer: its JSON and its headers (names in lower case)."""
 
     body: Any
@@ -196,12 +196,12 @@ class ServiceClient:
         wait_s: float = 0.0,
         within_s: float = math.inf,
         good: tuple[int, ...] = (),
-    ) -> Answer:
+    ) -> JsonAnswer:
         """As `get`. A status of `good` is an answer too, whatever it usually means."""
         sent = {"parameters": parameters, "body": body, "headers": headers, "wait_s": wait_s}
         reply = self._good(method, path, within_s, good, **sent)
         try:
-            return Answer(json.loads(reply.content), reply.headers, reply.status)
+            return JsonAnswer(json.loads(reply.content), reply.headers, reply.status)
         except ValueError as error:
             raise self._stranger() from error
 
@@ -316,7 +316,9 @@ class ServiceClient:
         if detail is None:
             return self._stranger()
         if status == 401:
-            return RefusedError(f"The {self.name} service refused that (401): {detail}. {self._what_was_shown()}")
+            return RequestRefusedError(
+                f"The {self.name} service refused that (401): {detail}. {self._what_was_shown()}"
+            )
         if status == 404:
             said = f"The {self.name} service at {self._line(path).url} does not have that: {detail}."
             is_elsewhere = self._ops is self._public and is_for_operators(path)
@@ -329,7 +331,7 @@ class ServiceClient:
             return CliError(
                 f"The {self.name} service failed ({status}): {detail}. Its log says why: orderflow logs {self.name}"
             )
-        return RefusedError(f"The {self.name} service refused that ({status}): {detail}.")
+        return RequestRefusedError(f"The {self.name} service refused that ({status}): {detail}.")
 
     def _elsewhere(self) -> str:
         name = self.name.upper()

@@ -25,7 +25,7 @@ UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 UNUSABLE = frozenset({errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST})
 
 
-class Line(NamedTuple):
+class LazyCommand(NamedTuple):
     """Where a command is (`module:attribute`), and what the list of commands says of it."""
 
     target: str
@@ -48,7 +48,7 @@ class Group(click.Group):
 class LazyGroup(Group):
     """Errors that are written for people end the program with their sentence and their exit code."""
 
-    def __init__(self, *, commands_by_name: Mapping[str, Line], **attributes: Any) -> None:
+    def __init__(self, *, commands_by_name: Mapping[str, LazyCommand], **attributes: Any) -> None:
         super().__init__(**attributes)
         self._lines = commands_by_name
 

@@ -18,7 +18,15 @@ from uuid import uuid4
 import msgspec
 
 from orderflow.cli.http import ClientTls
-from orderflow.load.client import PRICES, SOLD_OUT_SKU, Endpoint, LoadClient, LostError, NothingAnswersError, Reply
+from orderflow.load.client import (
+    PRICES,
+    SOLD_OUT_SKU,
+    Endpoint,
+    HttpReply,
+    LoadClient,
+    LostError,
+    NothingAnswersError,
+)
 
 APPROVED = "approved"
 DECLINED = "declined"
@@ -88,12 +96,12 @@ class PlannedOrder:
 
 def plan(count: int, seed: int) -> Iterator[PlannedOrder]:
     """`count` orders; made one by one, so that a long plan needs no room."""
-    chance = random.Random(seed)  # noqa: S311  (a mix of demo orders, nothing secret)
+    rng = random.Random(seed)  # noqa: S311  (a mix of demo orders, nothing secret)
     kinds, weights = list(SHARES), list(SHARES.values())
     encode = msgspec.json.Encoder().encode
     for number in range(count):
-        kind = _early(number, kinds) or chance.choices(kinds, weights)[0]
-        yield PlannedOrder(kind, encode(_order(kind, chance)))
+        kind = _early(number, kinds) or rng.choices(kinds, weights)[0]
+        yield PlannedOrder(kind, encode(_order(kind, rng)))
 
 
 def _early(number: int, kinds: list[str]) -> str | None:
@@ -103,21 +111,21 @@ def _early(number: int, kinds: list[str]) -> str | None:
     return rare[position] if not between and 0 <= position < len(rare) else None
 
 
-def _order(kind: str, chance: random.Random) -> dict[str, object]:
+def _order(kind: str, rng: random.Random) -> dict[str, object]:
     skus = list(PRICES)
-    lines = chance.choices((1, 2, 3, 4), (0.55, 0.27, 0.12, 0.06))[0]
-    chosen = {skus[min(int(chance.expovariate(0.35)), len(skus) - 1)] for _ in range(lines)}
+    lines = rng.choices((1, 2, 3, 4), (0.55, 0.27, 0.12, 0.06))[0]
+    chosen = {skus[min(int(rng.expovariate(0.35)), len(skus) - 1)] for _ in range(lines)}
     items = [
-        {"sku": sku, "quantity": chance.choices((1, 2, 3), (0.75, 0.2, 0.05))[0], "unit_price": PRICES[sku]}
+        {"sku": sku, "quantity": rng.choices((1, 2, 3), (0.75, 0.2, 0.05))[0], "unit_price": PRICES[sku]}
         for sku in sorted(chosen)
     ]
     if kind == SOLD_OUT:
         items.append({"sku": SOLD_OUT_SKU, "quantity": 1, "unit_price": 2500})
     return {
-        "customer_id": f"customer-{min(int(chance.paretovariate(1.1)), CUSTOMERS)}",
-        "currency": chance.choices(("EUR", "USD", "JPY"), (0.8, 0.15, 0.05))[0],
+        "customer_id": f"customer-{min(int(rng.paretovariate(1.1)), CUSTOMERS)}",
+        "currency": rng.choices(("EUR", "USD", "JPY"), (0.8, 0.15, 0.05))[0],
         "items": items,
-        "payment_method": chance.choice(_METHODS[kind]),
+        "payment_method": rng.choice(_METHODS[kind]),
     }
 
 
@@ -194,7 +202,7 @@ class Accepted(msgspec.Struct):
     id: str
 
 
-class Placing:
+class LoadRun:
     """Every order has an Idempotency-Key, so that one whose answer was lost is asked again, not placed again.
 
     At a rate an order's latency counts from the moment at which it was to be sent, so that a service
@@ -267,7 +275,7 @@ class Placing:
             self._note(reply, order.kind, started)
             return
 
-    def _note(self, reply: Reply, kind: str, started: float) -> None:
+    def _note(self, reply: HttpReply, kind: str, started: float) -> None:
         if reply.status != 201:
             self._tally.errors[f"{reply.status}: {reply.body[:300].decode(errors='replace')}"] += 1
             return
@@ -423,7 +431,7 @@ Limit = Callable[[float], asyncio.Timeout]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class LoadOptions:
     """What is asked for. All is over after `timeout_s`, whatever answers, and when all are placed and none
     has become final for `patience_s`.
     """
@@ -438,24 +446,26 @@ class Wish:
 
 def perform(
     url: str,
-    wish: Wish,
-    told: Callable[[Tally], None],
+    wish: LoadOptions,
+    notify: Callable[[Tally], None],
     tls: ClientTls | None = None,
     limit: Limit = asyncio.timeout,
 ) -> Tally:
-    """Run it to its end, or to the first Ctrl-C; `told` is called about twenty times a second.
+    """Run it to its end, or to the first Ctrl-C; `notify` is called about twenty times a second.
 
     `limit` makes, of a time in s, what ends the run when that is up.
     """
     tally = Tally(wish.orders)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_perform(Endpoint(url, (tls or ClientTls()).context), wish, tally, told, limit))
+        runner.run(_perform(Endpoint(url, (tls or ClientTls()).context), wish, tally, notify, limit))
     return tally
 
 
-async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[[Tally], None], limit: Limit) -> None:
+async def _perform(
+    endpoint: Endpoint, wish: LoadOptions, tally: Tally, notify: Callable[[Tally], None], limit: Limit
+) -> None:
     following = Following(endpoint, tally)
-    placing = Placing(
+    placing = LoadRun(
         endpoint,
         plan(wish.orders, wish.seed),
         tally,
@@ -471,7 +481,7 @@ async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[
     tally.began = time.monotonic()
     sum_up_s = min(SUM_UP_MAX_S, SUM_UP_SHARE * wish.timeout_s)
     sweeping = asyncio.create_task(following.run())
-    telling = asyncio.create_task(_tell(tally, told))
+    telling = asyncio.create_task(_tell(tally, notify))
     try:
         with _on_interrupt(stop):
             async with limit(wish.timeout_s - sum_up_s):
@@ -486,7 +496,7 @@ async def _perform(endpoint: Endpoint, wish: Wish, tally: Tally, told: Callable[
         for task in (sweeping, telling):
             task.cancel()
         await asyncio.gather(sweeping, telling, return_exceptions=True)
-        told(tally)
+        notify(tally)
     left_s = tally.began + wish.timeout_s - time.monotonic()
     await _sum_up(tally, following, max(sum_up_s, min(SUM_UP_MAX_S, left_s)))
 
@@ -520,9 +530,9 @@ async def _sum_up(tally: Tally, following: Following, timeout_s: float) -> None:
         tally.time_is_up = True
 
 
-async def _tell(tally: Tally, told: Callable[[Tally], None]) -> None:
+async def _tell(tally: Tally, notify: Callable[[Tally], None]) -> None:
     while True:
-        told(tally)
+        notify(tally)
         await asyncio.sleep(LOOK_EVERY_S)
 
 

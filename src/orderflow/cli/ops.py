@@ -10,9 +10,9 @@ from uuid import UUID
 import click
 
 from orderflow.cli.acting import act
-from orderflow.cli.errors import CliError, NotFoundError, RefusedError
+from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
-from orderflow.cli.lazy import LazyGroup, Line
+from orderflow.cli.lazy import LazyCommand, LazyGroup
 from orderflow.cli.output import text
 from orderflow.cli.session import Session, ask, service_option, session_options
 from orderflow.cli.tables import entry, table, when
@@ -27,11 +27,11 @@ PAGE = 1_000
 HASH_DIGITS = 64
 
 COMMANDS = {
-    "log": Line("orderflow.cli.dlt.show:log", "Show who did what, when and why."),
-    "proposals": Line("orderflow.cli.ops:proposals", "Show proposals that wait for a second approver."),
-    "approve": Line("orderflow.cli.ops:approve", "Carry out what another approver proposed."),
-    "withdraw": Line("orderflow.cli.ops:withdraw", "Withdraw a proposal."),
-    "verify": Line("orderflow.cli.ops:verify", "Prove that nobody has changed the operators' log."),
+    "log": LazyCommand("orderflow.cli.dlt.show:log", "Show who did what, when and why."),
+    "proposals": LazyCommand("orderflow.cli.ops:proposals", "Show proposals that wait for a second approver."),
+    "approve": LazyCommand("orderflow.cli.ops:approve", "Carry out what another approver proposed."),
+    "withdraw": LazyCommand("orderflow.cli.ops:withdraw", "Withdraw a proposal."),
+    "verify": LazyCommand("orderflow.cli.ops:verify", "Prove that nobody has changed the operators' log."),
 }
 
 
@@ -161,7 +161,9 @@ def approve(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     orderflow ops approve 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "I have seen the statement too"
     """
     if not yes:
-        raise RefusedError("Two people answer for this. See it with: orderflow ops proposals. To confirm, add: --yes")
+        raise RequestRefusedError(
+            "Two people answer for this. See it with: orderflow ops proposals. To confirm, add: --yes"
+        )
     done = _decide(session, proposal, "approve", reason)
     session.out.answer(done, [text(f"It is carried out: {json.dumps(done)}")])
 
@@ -176,7 +178,7 @@ def withdraw(session: Session, proposal: UUID, yes: bool, reason: str) -> None:
     orderflow ops withdraw 01981c5e-7a40-7000-8000-0123456789ab --yes --reason "the wrong SKU"
     """
     if not yes:
-        raise RefusedError("See it with: orderflow ops proposals. To withdraw it, add: --yes")
+        raise RequestRefusedError("See it with: orderflow ops proposals. To withdraw it, add: --yes")
     gone = _decide(session, proposal, "withdraw", reason)
     session.out.answer(gone, [text(f"{gone['operation']} is withdrawn.")])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.acting import act
-from orderflow.cli.errors import NotFoundError, RefusedError
+from orderflow.cli.errors import NotFoundError, RequestRefusedError
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import text
 from orderflow.cli.session import Answers, Session, ask, session_options
@@ -110,7 +110,7 @@ def _require_meant(answers: Answers, *, meant: bool) -> None:
             "how long events are kept with: orderflow settings"
         )
     if not meant:
-        raise RefusedError(
+        raise RequestRefusedError(
             f"This publishes {total} events again, for every consumer. To see them, add: --rehearse. To "
             "confirm, add: --yes --reason TEXT"
         )

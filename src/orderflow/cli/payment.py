@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orderflow.cli.acting import act
-from orderflow.cli.errors import RefusedError
+from orderflow.cli.errors import RequestRefusedError
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import joined, text
 from orderflow.cli.session import Session, session_options
@@ -125,7 +125,7 @@ def settle(session: Session, order_id: str, outcome: str, reason: str, yes: bool
     if not reason.strip():
         raise click.UsageError("Settling a payment takes your word for it, so say how you know: --reason TEXT")
     if not yes:
-        raise RefusedError(
+        raise RequestRefusedError(
             f"This settles the payment of order {order_id} as {outcome} and moves money. To confirm, add: --yes"
         )
     body = {"outcome": outcome, "reason": reason, "confirmed": yes}

@@ -12,12 +12,12 @@ import click
 import msgspec
 
 from orderflow.audit.findings import CATALOGUE, Finding, Report
-from orderflow.audit.repair import Act, Person, Plan, Step, for_persons, orders_of, plan
+from orderflow.audit.repair import Person, RepairAction, RepairPlan, RepairStep, for_persons, orders_of, plan
 from orderflow.cli.acting import act
-from orderflow.cli.errors import CliError, RefusedError, counted
+from orderflow.cli.errors import CliError, RequestRefusedError, counted
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
-from orderflow.cli.repair_options import Asked
+from orderflow.cli.repair_options import RepairRequest
 from orderflow.cli.session import Session
 from orderflow.cli.tables import entry, ident
 from orderflow.core.operations.repairing import Regarded, Standing
@@ -38,12 +38,12 @@ Clients = Mapping[str, ServiceClient]
 class Repaired:
     """`plans` are the rounds that were made; `failed` the steps that a service did not carry out, and why."""
 
-    plans: list[Plan] = field(default_factory=list)
-    failed: list[tuple[Step, str]] = field(default_factory=list)
+    plans: list[RepairPlan] = field(default_factory=list)
+    failed: list[tuple[RepairStep, str]] = field(default_factory=list)
     carried_out: int = 0
 
 
-def repair(session: Session, look: Callable[[], Report], asked: Asked) -> tuple[Report, dict[str, Any]]:
+def repair(session: Session, look: Callable[[], Report], asked: RepairRequest) -> tuple[Report, dict[str, Any]]:
     """Look, plan, ask, carry out, and look again, until nothing is left that events can heal.
 
     Returns the last report, and for programs what was done. Raises click.UsageError (no such kind), RefusedError (it
@@ -106,12 +106,12 @@ def _require_repairable(kinds: Sequence[str]) -> None:
             raise click.UsageError(f"{name!r} is not a kind that can be repaired. Expected: {', '.join(healed)}")
 
 
-def _is_meant(finding: Finding, asked: Asked) -> bool:
+def _is_meant(finding: Finding, asked: RepairRequest) -> bool:
     return (not asked.kinds or finding.kind in asked.kinds) and (not asked.orders or finding.subject in asked.orders)
 
 
-def _planned(clients: Clients, findings: Sequence[Finding]) -> Plan:
-    whole = Plan(persons=list(for_persons(findings)))
+def _planned(clients: Clients, findings: Sequence[Finding]) -> RepairPlan:
+    whole = RepairPlan(persons=list(for_persons(findings)))
     for order_id, found in orders_of(findings).items():
         path = f"/ops/repairs/{order_id}"
         standings = {name: msgspec.convert(client.get(path), Standing) for name, client in clients.items()}
@@ -124,20 +124,20 @@ def _planned(clients: Clients, findings: Sequence[Finding]) -> Plan:
     return whole
 
 
-def _agreed(session: Session, found: Plan, asked: Asked) -> str:
-    """Why it is done. Raises RefusedError, click.Abort."""
+def _agreed(session: Session, found: RepairPlan, asked: RepairRequest) -> str:
+    """Why it is done. Raises RequestRefusedError, click.Abort."""
     if asked.yes and asked.reason.strip():
         return asked.reason
     if session.out.as_json or not sys.stdin.isatty():
         steps = counted(len(found.steps), "step")
-        raise RefusedError(
+        raise RequestRefusedError(
             f"This repairs by {steps}, and can move money and stock. To confirm, add: --yes --reason TEXT"
         )
     click.confirm("Carry this out?", abort=True, err=True)
     return asked.reason or str(click.prompt("Why? This goes into the operators' log", err=True))
 
 
-def _carry_out(clients: Clients, found: Plan, reason: str, done: Repaired) -> None:
+def _carry_out(clients: Clients, found: RepairPlan, reason: str, done: Repaired) -> None:
     """What one service cannot do does not keep the others from their part."""
     for step in found.steps:
         try:
@@ -148,27 +148,27 @@ def _carry_out(clients: Clients, found: Plan, reason: str, done: Repaired) -> No
             done.carried_out += 1
 
 
-def _ask(client: ServiceClient, step: Step, meant: Mapping[str, object]) -> None:
+def _ask(client: ServiceClient, step: RepairStep, meant: Mapping[str, object]) -> None:
     path = f"/ops/repairs/{step.order_id}"
     match step.act:
-        case Act.TAKE_AGAIN:
+        case RepairAction.TAKE_AGAIN:
             [said] = step.said
             act(client, "POST", f"{path}/take-again", {"said": msgspec.to_builtins(said), **meant})
-        case Act.SAY_AGAIN:
+        case RepairAction.SAY_AGAIN:
             types = [each.type for each in step.said]
             act(client, "POST", f"{path}/say-again", {"types": types, **meant})
-        case Act.ASK_AGAIN:
+        case RepairAction.ASK_AGAIN:
             act(client, "POST", f"{path}/say-again", {"ask": True, **meant})
-        case Act.SHOW:
+        case RepairAction.SHOW:
             act(client, "POST", f"{path}/say-again", {"flow": True, **meant})
-        case Act.RELEASE:
+        case RepairAction.RELEASE:
             failed, reserved = (msgspec.json.decode(each.value) for each in step.said)
             because = {"customer_id": failed["customer_id"], "failed_because": failed["reason"]}
             body = {**because, "lines": reserved["lines"], **meant}
             act(client, "POST", f"/reservations/{step.order_id}/release", body)
 
 
-def _parts(found: Plan) -> Iterator[RenderableType]:
+def _parts(found: RepairPlan) -> Iterator[RenderableType]:
     kinds: dict[str, dict[str, None]] = {}
     for healed in found.heals:
         kinds.setdefault(healed.subject, {})[str(healed.kind)] = None

@@ -13,7 +13,7 @@ from orderflow.cli.values import order_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RepairRequest:
     """Which findings are meant (empty: all), and what the person has said: that it is meant, and why."""
 
     kinds: tuple[str, ...] = ()
@@ -33,7 +33,7 @@ def repair_options(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("--yes, --reason, --only and --order go with --repair")
         if repair and options.get("every_s") is not None:
             raise click.UsageError("Either --watch or --repair")
-        command(*given, asked=Asked(**said) if repair else None, **options)
+        command(*given, asked=RepairRequest(**said) if repair else None, **options)
 
     for option in (
         click.option("--order", "orders", metavar="ORDER_ID", type=order_id, multiple=True, help="Only this order."),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from orderflow.local.state import State
+    from orderflow.local.state import RunState
 
 MARKER_NAME = "home.json"
 
@@ -103,7 +103,7 @@ def client_of(running: Settings, service: str, **options: Any) -> ServiceClient:
     return ServiceClient(service, url, ops_url, installation=installation, stopped=stopped, **options)
 
 
-def running_state(settings: Settings) -> State | None:
+def running_state(settings: Settings) -> RunState | None:
     """What the supervisor of this home has noted, if it is alive."""
     if not (settings.home / "state.json").is_file():
         return None

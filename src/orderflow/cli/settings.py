@@ -10,7 +10,7 @@ import click
 
 from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
-from orderflow.cli.tables import Line
+from orderflow.cli.tables import OneLine
 from orderflow.settings import REMEMBERED, Settings
 
 if TYPE_CHECKING:
@@ -68,24 +68,24 @@ def _group(
     meanings: Mapping[str, str],
 ) -> Iterator[RenderableType]:
     """A line each: what is cut of it on a narrow terminal is its meaning, not its value."""
-    yield Line(text(heading, "bold"))
+    yield OneLine(text(heading, "bold"))
     width = max(len(name) for name in found.sources) + 2
     for name in names:
         source = found.sources[name]
         style = "dim" if source == "default" else "bold"
         value = "(not set)" if shown[name] is None else str(shown[name])
         said = meanings[name] if source == "default" else f"({source}) {meanings[name]}"
-        yield Line(text(f"  {name:<{width}}", style), text(f"{value:<{VALUE_WIDTH}}", style), text(said, "dim"))
+        yield OneLine(text(f"  {name:<{width}}", style), text(f"{value:<{VALUE_WIDTH}}", style), text(said, "dim"))
     yield ""
 
 
 def _with_remembered(settings: Settings) -> Settings:
     """As `up` without options would take them. Raises LocalError."""
     from orderflow.local.home import Home
-    from orderflow.local.state import choose_carrier
+    from orderflow.local.state import choose_event_log
 
-    remembered = Home(settings.home).carrier()
-    if remembered is None or choose_carrier(settings, remembered, own_broker=False) is not remembered:
+    remembered = Home(settings.home).event_log()
+    if remembered is None or choose_event_log(settings, remembered, own_broker=False) is not remembered:
         return settings
     known: dict[str, Any] = {"transport": remembered.transport}
     if remembered.bootstrap is not None:

@@ -15,8 +15,8 @@ from orderflow.cli.errors import CliError, ExitCode, counted
 from orderflow.cli.output import Output, block
 from orderflow.cli.session import json_option
 from orderflow.cli.tables import bars
-from orderflow.simulation.plan import Plan, name_of, plan_of
-from orderflow.simulation.run import Run, run_plan, shrunk
+from orderflow.simulation.plan import WorldPlan, name_of, plan_of
+from orderflow.simulation.run import SeedResult, run_plan, shrunk
 from orderflow.simulation.survey import CHUNK, FRESH_SHARE, Sight, Steering, processors, survey
 
 USUAL_SEEDS = 100
@@ -25,7 +25,7 @@ SHRUNK_MAX = 5
 """So many failing worlds are made smaller; of more only the names are told, since they mostly fail alike."""
 
 
-def world(value: Any) -> Plan:
+def world(value: Any) -> WorldPlan:
     """A seed, or the name of a world: a seed and what is changed in its plan. Raises click.BadParameter."""
     try:
         return plan_of(str(value))
@@ -71,7 +71,7 @@ def simulate(
     start: int | None,
     steer: bool | None,
     jobs: int | None,
-    plan: Plan | None,
+    plan: WorldPlan | None,
     trace: bool,
     shrink: bool,
     as_json: bool,
@@ -116,7 +116,7 @@ def _first(seeds: range | None, minutes: float | None, start: int | None) -> int
     return random.SystemRandom().randrange(RANDOM_BELOW)
 
 
-def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
+def _replay(plan: WorldPlan, out: Output, *, trace: bool, shrink: bool) -> None:
     lived = run_plan(plan)
     shown = shrunk(lived) if shrink and lived.broken else lived
     if out.as_json:
@@ -131,7 +131,7 @@ def _replay(plan: Plan, out: Output, *, trace: bool, shrink: bool) -> None:
         raise click.exceptions.Exit(ExitCode.FAILED)
 
 
-def _kept(run: Run) -> str:
+def _kept(run: SeedResult) -> str:
     counts = sorted(run.report.statuses.items())
     outcomes = ", ".join(f"{count} {status}" for status, count in counts) or "no orders"
     return "\n".join(
@@ -143,7 +143,7 @@ def _kept(run: Run) -> str:
     )
 
 
-def _document(lived: Run, shown: Run, *, trace: bool) -> dict[str, Any]:
+def _document(lived: SeedResult, shown: SeedResult, *, trace: bool) -> dict[str, Any]:
     document = {
         "seed": name_of(lived.plan),
         "kept": not lived.broken,
@@ -210,7 +210,7 @@ class _Survey:
     def _count(self) -> float:
         return len(self.seeds) if self.seeds is not None else USUAL_SEEDS if self.minutes is None else float("inf")
 
-    def _more(self) -> Sequence[Plan]:
+    def _more(self) -> Sequence[WorldPlan]:
         if self.minutes is not None and self.seconds >= 60 * self.minutes:
             return ()
         count = int(min(CHUNK, self._count - self.named))

@@ -21,7 +21,7 @@ from orderflow.diagnosis.side_by_side import side_by_side
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from orderflow.local.state import Down, Running, State
+    from orderflow.local.state import Down, Running, RunState
 
 TIMEOUT_S = 3.0
 NOT_READY = 503
@@ -29,8 +29,8 @@ DOWN = "process"
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """How a process is. `lag` is how many events its consumers have not settled; None where nobody says."""
+class ProcessHealth:
+    """How a process is. `lag` is how many events its consumers have still to read; None where nobody says."""
 
     ready: bool
     problems: dict[str, str]
@@ -56,8 +56,8 @@ class Seen:
     """What one look found. `full` says that the disk is."""
 
     home: Path
-    found: State
-    rows: Sequence[tuple[Running | Down, Health]]
+    found: RunState
+    rows: Sequence[tuple[Running | Down, ProcessHealth]]
     full: str
 
     @property
@@ -69,7 +69,7 @@ class Seen:
         return {
             "home": str(self.home),
             "phase": self.found.phase,
-            "carrier": self.found.carrier,
+            "event_log": self.found.event_log,
             "problems": {"disk": self.full} if self.full else {},
             "processes": [_document(*row) for row in self.rows],
         }
@@ -77,7 +77,7 @@ class Seen:
     def parts(self) -> Iterator[RenderableType]:
         """For people."""
         phase = "not ready" if self.found.phase == "ready" and not self.well else self.found.phase
-        yield text(f"{phase} on {self.found.carrier or '...'}; data in {self.home}")
+        yield text(f"{phase} on {self.found.event_log or '...'}; data in {self.home}")
         columns, numbers = ("", "where", "process", "restarts", "state"), ("process", "restarts")
         yield table(columns, [_row(*row) for row in self.rows], right=numbers, drop=numbers[::-1])
         if self.full:
@@ -132,10 +132,10 @@ def _look(session: Session) -> Seen:
         lambda each: probe(each, TIMEOUT_S, token_for(session.given, each.ops_address), tls_of(session.given)),
         found.processes,
     )
-    rows: list[tuple[Running | Down, Health]]
+    rows: list[tuple[Running | Down, ProcessHealth]]
     rows = [
         *zip(found.processes, probed, strict=True),
-        *((down, Health(False, {DOWN: down.why})) for down in found.down),
+        *((down, ProcessHealth(False, {DOWN: down.why})) for down in found.down),
     ]
     return Seen(home.path, found, rows, full_disk(home.path))
 
@@ -176,20 +176,22 @@ def _shown(session: Session) -> Iterator[Callable[[Seen], None]]:
         yield lambda seen: live.update(Group(*seen.parts()), refresh=True)
 
 
-def probe(process: Running, timeout_s: float, token: str | None = None, tls: ClientTls | None = None) -> Health:
+def probe(
+    process: Running, timeout_s: float, token: str | None = None, tls: ClientTls | None = None
+) -> ProcessHealth:
     """PostgreSQL and Kafka by their process, a service by its own word."""
     if not process.mark.runs:
-        return Health(False, {DOWN: "it has ended"})
+        return ProcessHealth(False, {DOWN: "it has ended"})
     if process.kind != "service":
-        return Health(True, {})
+        return ProcessHealth(True, {})
     try:
         ops = process.ops_address or None
         options: dict[str, Any] = {"timeout_s": timeout_s, "token": token, "tls": tls}
         with ServiceClient(process.name, process.address, ops, **options) as client:
             found = client.ask("GET", "/health/ready", good=(NOT_READY,)).body
-            return Health(found["ready"], found["problems"], _lag(client))
+            return ProcessHealth(found["ready"], found["problems"], _lag(client))
     except CliError:
-        return Health(False, {"http": "it does not answer"})
+        return ProcessHealth(False, {"http": "it does not answer"})
 
 
 def _lag(client: ServiceClient) -> int | None:
@@ -199,11 +201,11 @@ def _lag(client: ServiceClient) -> int | None:
         return None
 
 
-def _row(unit: Running | Down, health: Health) -> tuple[str, str, object, int, str]:
+def _row(unit: Running | Down, health: ProcessHealth) -> tuple[str, str, object, int, str]:
     shown = _document(unit, health)
     return unit.name, shown["address"] or "-", shown["pid"] or "-", unit.restarts, health.words
 
 
-def _document(unit: Running | Down, health: Health) -> dict[str, Any]:
+def _document(unit: Running | Down, health: ProcessHealth) -> dict[str, Any]:
     known = {"pid": None, "started": None, "address": None, **asdict(unit), **asdict(health), "state": health.state}
     return {**known, "pid": None} if health.state == "down" else known

@@ -181,7 +181,7 @@ def table(
     return Fitted(columns, rows, right, drop)
 
 
-class Line(_Fits):
+class OneLine(_Fits):
     """Parts beside each other on one line; the last one is cut if all of it does not fit."""
 
     def __init__(self, *parts: Forms | Text) -> None:
@@ -241,7 +241,7 @@ def entry(head: Iterable[Forms | Text], below: Iterable[Text]) -> Iterator[Rende
     """`head` on one line, and under it each of `below` that is not empty; what is too long goes on under itself."""
     from rich.padding import Padding
 
-    yield Line(*head)
+    yield OneLine(*head)
     for line in below:
         if line.plain:
             yield Padding(line, (0, 0, 0, INDENT), expand=False)

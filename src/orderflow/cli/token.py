@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orderflow.cli.errors import CliError, NotFoundError, RefusedError
+from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
@@ -149,7 +149,7 @@ def _file(session: Session) -> Iterator[TokensFile]:
     try:
         yield TokensFile(session.given.tokens_path)
     except TokenRefusedError as error:
-        raise RefusedError(f"{error}.") from error
+        raise RequestRefusedError(f"{error}.") from error
     except NoSuchTokenError as error:
         raise NotFoundError(f"{error}. See all tokens with: orderflow token list") from error
     except TokensFileError as error:

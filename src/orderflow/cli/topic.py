@@ -17,7 +17,7 @@ from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
 from orderflow.cli.lazy import Group
 from orderflow.cli.output import block, joined, text
 from orderflow.cli.session import Session, database_url, session_options
-from orderflow.cli.tables import TIME, Forms, Line, clock_of_ms, ident, moment_of_ms
+from orderflow.cli.tables import TIME, Forms, OneLine, clock_of_ms, ident, moment_of_ms
 from orderflow.cli.values import digits, ends_with, is_id
 from orderflow.core.store import SchemaBehindError
 from orderflow.core.transport import ConsumerRecord, Transport, TransportUnavailableError
@@ -104,7 +104,7 @@ def line(record: ConsumerRecord) -> Iterator[RenderableType]:
     shown = document(record)
     event_type = (shown["attributes"].get("type") or "(no type)")[:NAME_MAX]
     named = EVENT_TYPE.fullmatch(event_type)
-    yield Line(
+    yield OneLine(
         Forms(text(moment_of_ms(record.timestamp)), text(clock_of_ms(record.timestamp)), TIME),
         text(named[1] if named else event_type, "bold cyan"),
         ident("(no key)" if shown["key"] is None else shown["key"][:NAME_MAX], "bold"),

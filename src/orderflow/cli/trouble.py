@@ -70,7 +70,7 @@ def _full_disk(session: Session) -> str:
 
 def _ask_health(client: ServiceClient) -> dict[str, Any]:
     readiness = client.ask("GET", "/health/ready", good=(NOT_READY,)).body
-    return {**readiness, "stuck": _unless_away(client, "/ops/parked"), "faults": _faults(client)}
+    return {**readiness, "stuck": _unless_away(client, "/ops/stuck"), "faults": _faults(client)}
 
 
 def _faults(client: ServiceClient) -> list[Any]:
@@ -135,7 +135,7 @@ def lag(session: Session, partitions: bool) -> None:
 
 
 def _ask_lag(client: ServiceClient) -> dict[str, Any]:
-    return {"lag": client.get("/ops/lag"), "stuck": client.get("/ops/parked")}
+    return {"lag": client.get("/ops/lag"), "stuck": client.get("/ops/stuck")}
 
 
 def _rows_of_lag(found: Mapping[str, Any], part: str) -> list[dict[str, Any]]:

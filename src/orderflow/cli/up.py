@@ -117,7 +117,7 @@ def up(
     from orderflow.local import reporter
     from orderflow.local.control import start_detached
     from orderflow.local.preparation import Preparation
-    from orderflow.local.run import Run
+    from orderflow.local.run import LocalRun
     from orderflow.local.supervisor import Fleet, UpOptions
 
     _require_one_broker(kafka, kafka_bootstrap, secure)
@@ -131,7 +131,7 @@ def up(
         if detach:
             start_detached(settings, options, output)
             return 0
-        return asyncio.run(Run(settings, options, output, Preparation(), Fleet()).run())
+        return asyncio.run(LocalRun(settings, options, output, Preparation(), Fleet()).run())
 
 
 @click.command(

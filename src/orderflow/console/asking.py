@@ -23,7 +23,7 @@ from orderflow.http.operators.proposals import ACCEPTED
 from orderflow.local import state
 from orderflow.local.errors import LocalError
 from orderflow.local.home import Home, own_token, person_here
-from orderflow.local.state import State
+from orderflow.local.state import RunState
 from orderflow.registry import service_names
 from orderflow.settings import Settings, SettingsError
 
@@ -102,7 +102,7 @@ class Services:
                 raise AskError(f"The settings of {self._home.path} cannot be read: {error}") from error
         return self._settings
 
-    def state(self) -> State | None:
+    def state(self) -> RunState | None:
         """What the supervisor of this home has noted, if it is alive."""
         return state.running(self._home)
 

@@ -262,10 +262,10 @@ def _tiles(readings: Sequence[Reading]) -> Iterator[Tile]:
     behind, outbox = sum(each.behind for each in latest), sum(each.outbox for each in latest)
     yield Tile("Behind", behind, "events in topics", "warn" if behind >= BEHIND_IS_MUCH else "quiet", "/health")
     yield Tile("Outbox", outbox, "events unsent", "warn" if outbox >= BEHIND_IS_MUCH else "quiet", "/health")
-    parked = [each.parked for each in latest]
-    retrying = sum(each["retrying"] for each in parked)
+    stuck = [each.stuck for each in latest]
+    retrying = sum(each["retrying"] for each in stuck)
     yield Tile("Retrying", retrying, "events", "warn" if retrying else "quiet", "/dead-letters?state=retrying")
-    dead = sum(each["dead"] for each in parked)
+    dead = sum(each["dead"] for each in stuck)
     yield Tile("Dead", dead, "letters", "bad" if dead else "quiet", "/dead-letters")
 
 
@@ -292,7 +292,7 @@ def _consumers(readings: Sequence[Reading]) -> Iterator[ConsumerRow]:
                 consumer,
                 topic,
                 len(rows),
-                rate(readings, "settled", consumer, topic),
+                rate(readings, "committed", consumer, topic),
                 sum(row.lag for row in rows),
             )
 

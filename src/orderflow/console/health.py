@@ -19,7 +19,7 @@ from orderflow.console.pages import Area, Pages, refuse
 from orderflow.core.operations.model import Expired, OperatorAction
 from orderflow.http.operators.outages import OutageList, OutageView
 from orderflow.http.operators.queues import Lag
-from orderflow.local.state import State
+from orderflow.local.state import RunState
 
 LIVE_EVERY_S = 2.0
 ACTIONS = 20
@@ -46,7 +46,7 @@ class HealthView:
     """All of them, and what runs by the supervisor's notes (None: no `orderflow up` runs on this home)."""
 
     services: Replies[ServiceHealth]
-    state: State | None
+    state: RunState | None
 
     @property
     def outages(self) -> Sequence[tuple[str, OutageView]]:

@@ -49,7 +49,7 @@ SETTLEMENTS: Mapping[str, Sequence[tuple[str, str]]] = {
 CHANGED = "The payment is {now} now; it was {seen} when you opened the form. Check it again."
 NOT_KEPT = {"cache-control": "no-store"}
 WATCH_EVERY_S = 1.0
-SETTLED_S = 5.0
+QUIET_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class OrderWhole:
         return [(name, letter) for name, key in self.keys.items() for letter in key.letters]
 
     @property
-    def is_settled(self) -> bool:
+    def is_quiet(self) -> bool:
         final = self.order.status in {"COMPLETED", "FAILED"} and self.order.refund not in {"due", "refused"}
         return final and not self.waiting and bool(self.notifications) and not self.order.stuck
 
@@ -185,11 +185,11 @@ class OrderArea(Area):
         happened to the order, and at the end.
         """
         quiet_s, shown, happened = 0.0, "", 0
-        while quiet_s < SETTLED_S:
+        while quiet_s < QUIET_S:
             try:
                 view = await self.view(order_id)
                 part = self._pages.part("_order.html", request, view=view)
-                quiet_s = quiet_s + WATCH_EVERY_S if view.is_settled and part == shown else 0.0
+                quiet_s = quiet_s + WATCH_EVERY_S if view.is_quiet and part == shown else 0.0
                 shown = part
                 yield {"order": part, "settle": self._pages.part("_settle.html", request, view=view)}
                 if len(view.explained.timeline) != happened:

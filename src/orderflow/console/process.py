@@ -31,7 +31,7 @@ class _Frame(Application):
     """Our server's frame round an application that has no operations: all of it is ASGI."""
 
     def __init__(self, asgi: Asgi) -> None:
-        super().__init__((), ApplicationState(chance=system_random()))
+        super().__init__((), ApplicationState(rng=system_random()))
         self._asgi = asgi
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

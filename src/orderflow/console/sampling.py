@@ -83,9 +83,9 @@ class ServiceReading:
         return "not ready" if self.why else "ready"
 
     @property
-    def parked(self) -> Mapping[str, int]:
+    def stuck(self) -> Mapping[str, int]:
         """How many events wait, by why: `retrying`, `dead`, `held`."""
-        return {why: round(self.exposition.total(f"parked_{why}")) for why in ("retrying", "dead", "held")}
+        return {why: round(self.exposition.total(f"stuck_{why}")) for why in ("retrying", "dead", "held")}
 
     @property
     def outbox(self) -> int:
@@ -233,7 +233,7 @@ class Sampler:
         for row in lag:
             place = (row.topic, str(row.partition))
             counters["appended", row.topic, *place] = row.end
-            counters["settled", row.consumer, row.topic, *place] = row.committed
+            counters["committed", row.consumer, row.topic, *place] = row.committed
         why = "; ".join(f"{part}: {problem}" for part, problem in ready["problems"].items())
         return ServiceReading(name, True, why, exposed[0], lag, addresses), counters
 

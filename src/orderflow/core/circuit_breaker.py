@@ -32,7 +32,7 @@ NEGLECTED_S = 5.0
 GONE_S = 45.0
 """Longer than any parked event waits for its next try: what has not come up by then is in other hands, or handled."""
 
-GONE = (Outcome.DUPLICATE, Outcome.DEAD, Outcome.PASSED)
+GONE = (Outcome.DUPLICATE, Outcome.DEAD, Outcome.IGNORED)
 """What becomes of a message that is not tried again, and does not tell whether its type can succeed."""
 
 Names = frozenset[tuple[str, str]]
@@ -45,11 +45,11 @@ class CircuitBreaker:
     begin. Since `contradicted_at` keys that had not failed succeed. Before `untried_at` none of those is tried.
     """
 
-    def __init__(self, backoff: Backoff, clock: Clock, chance: random.Random) -> None:
+    def __init__(self, backoff: Backoff, clock: Clock, rng: random.Random) -> None:
         self.history = TrialHistory()
         self._backoff = backoff
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._reset(None)
 
     def _reset(self, evidence: Evidence | None) -> None:
@@ -163,14 +163,14 @@ class CircuitBreaker:
             self.probe_at = self._after_backoff()
 
     def _after_backoff(self) -> float:
-        return self._clock.monotonic() + self._backoff.delay_ms(max(1, self._failed_rounds), self._chance) / 1000
+        return self._clock.monotonic() + self._backoff.delay_ms(max(1, self._failed_rounds), self._rng) / 1000
 
     def _left(self, until: float) -> float:
         return max(0.0, until - self._clock.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class OutageStanding:
     """How failures of an event type stand: judged an outage for `for_s`, or in doubt (None)."""
 
     event_type: str
@@ -182,14 +182,14 @@ class CircuitBreakers:
     """Those of one consumer. Events that an operator has replayed fail for themselves: they were given up before."""
 
     def __init__(
-        self, service: str, consumer: str, backoff: Backoff, signals: Signals, clock: Clock, chance: random.Random
+        self, service: str, consumer: str, backoff: Backoff, signals: Signals, clock: Clock, rng: random.Random
     ) -> None:
         self._service = service
         self._consumer = consumer
         self._backoff = backoff
         self._signals = signals
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self.open: dict[str, CircuitBreaker] = {}
         self._all: dict[str, CircuitBreaker] = {}
         self._overruled: Mapping[str, Verdict] = {}
@@ -210,13 +210,15 @@ class CircuitBreakers:
         now = self._clock.monotonic()
         return bool(self.open) or any(breaker.history.is_failing(now) for breaker in self._all.values())
 
-    def standings(self) -> Sequence[Standing]:
+    def standings(self) -> Sequence[OutageStanding]:
         """Outages, and what is in doubt: two keys or more of a type that fail alike."""
         now = self._clock.monotonic()
-        outages = [Standing(each, it.evidence, now - it.opened_at) for each, it in self.open.items() if it.evidence]
+        outages = [
+            OutageStanding(each, it.evidence, now - it.opened_at) for each, it in self.open.items() if it.evidence
+        ]
         found = [(each, it.history.evidence(now, unanswered_only=True)) for each, it in self._all.items()]
         doubts = [
-            Standing(each, evidence, None)
+            OutageStanding(each, evidence, None)
             for each, evidence in found
             if each not in self.open and evidence is not None and evidence.failing > 1
         ]
@@ -305,7 +307,7 @@ class CircuitBreakers:
     def _breaker(self, event_type: str) -> CircuitBreaker:
         breaker = self._all.get(event_type)
         if breaker is None:
-            breaker = self._all[event_type] = CircuitBreaker(self._backoff, self._clock, self._chance)
+            breaker = self._all[event_type] = CircuitBreaker(self._backoff, self._clock, self._rng)
         return breaker
 
     def _outage(self, event_type: str, history: TrialHistory, now: float) -> Evidence | None:
@@ -357,7 +359,7 @@ class CircuitBreakers:
         )
 
 
-def sift(batch: Sequence[Incoming], breakers: CircuitBreakers, behind: set[str]) -> list[int]:
+def admitted(batch: Sequence[Incoming], breakers: CircuitBreakers, behind: set[str]) -> list[int]:
     """The places of those that may be tried. The keys of the others are added to `behind`: what follows them waits.
 
     A key that has failed with an event of a type in outage may go when it is its turn to probe.

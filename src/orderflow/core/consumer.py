@@ -168,8 +168,8 @@ class ConsumerLoop:
             await self._retries.until_done(lambda: self._process(records, batch))
         done = self._dispatcher.committable(records)
         if done:
-            reached(Point.CONSUMER_CARRIED)
-            await self._retries.until_done(lambda: member.settle(done))
+            reached(Point.CONSUMER_PROCESSED)
+            await self._retries.until_done(lambda: member.commit(done))
             reached(Point.OFFSETS_NOTED)
             self.worked = True
         if records:
@@ -360,9 +360,9 @@ class Dispatcher:
             self._paused.add(result.incoming)
         for key in {result.incoming.key: None for result in deferred}:
             self._paused.put_off(key)
-        crowded = [result.incoming.key for result in deferred if result.crowded]
-        if crowded:
-            self._full.failed(_quota_used_up(len(crowded), crowded[0]))
+        refused = [result.incoming.key for result in deferred if result.no_room]
+        if refused:
+            self._full.failed(_quota_used_up(len(refused), refused[0]))
         elif self.has_room and not self._heads(failed=False):
             self._full.succeeded()
 

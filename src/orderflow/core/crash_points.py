@@ -40,7 +40,7 @@ class Point(StrEnum):
     # --- consuming
     CONSUMER_JOINED = "consumer.joined", "The consumer joins its group; no record was read."
     CONSUMER_POLLED = "consumer.polled", "Records were taken from the log; nothing was done with them."
-    CONSUMER_CARRIED = "consumer.carried", "A batch of records is committed; no offset is."
+    CONSUMER_PROCESSED = "consumer.processed", "A batch of records is committed; no offset is."
     OFFSETS_NOTED = "offsets.noted", "Offsets are noted in memory; the log may not have them."
     OFFSETS_WRITING = "offsets.writing", "Noted offsets are about to be committed to the log."
     OFFSETS_WRITTEN = "offsets.written", "The log has the committed offsets; the process has just learned it."

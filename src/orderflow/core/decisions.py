@@ -42,7 +42,7 @@ class Policy:
     retry: RetryPolicy
     away: Backoff
     ask_again: Backoff
-    chance: random.Random
+    rng: random.Random
     slots: int
     lease_ms: int
     release: str
@@ -51,7 +51,7 @@ class Policy:
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What holds for one fold only.
+    """What holds for one batch only.
 
     A failing event whose type is in `spared` is deferred instead of parked. The failure of one whose name is in
     `free` uses up no attempt, since it may not be to blame. `holding`: every event is parked without a try. No more
@@ -70,7 +70,7 @@ FREE = Terms()
 FINAL = (InboxState.DONE, InboxState.DISCARDED)
 
 
-class Fold:
+class BatchHandler:
     """One batch: `take` each message in order; `changes` is then what to write.
 
     `failures` are messages (by name) that have failed outside of their decision: they fail here again.
@@ -93,8 +93,8 @@ class Fold:
         self._policy = policy
         self._failures = failures
         self._holding = terms.holding
-        self._publisher = Publisher(snapshot.emitted, policy.slots, self.changes)
-        self._parking = Parking(service.name, self._source, snapshot, policy, terms, self._publisher, self.changes)
+        self._outbox = OutboxWriter(snapshot.emitted, policy.slots, self.changes)
+        self._parking = Parking(service.name, self._source, snapshot, policy, terms, self._outbox, self.changes)
         self._known = snapshot.known
         self._seen = set(snapshot.known)
         self._done: set[tuple[str, str]] = set()
@@ -106,11 +106,11 @@ class Fold:
             return self._decide(incoming)
         name = incoming.name
         if incoming.parked is not None:
-            settled = self._settled(incoming)
-            if settled is not None:
-                return settled
-        elif passed_over(self._service, incoming):
-            return Result(incoming, Outcome.PASSED)
+            result = self._without_deciding(incoming)
+            if result is not None:
+                return result
+        elif is_ignored(self._service, incoming):
+            return Result(incoming, Outcome.IGNORED)
         elif name in self._seen:
             return Result(incoming, Outcome.DUPLICATE)
         elif incoming.key in parking.deferred:
@@ -126,21 +126,21 @@ class Fold:
         """Give a parked message up for good: it is never handled, and the next of its key comes to the front."""
         self.changes.discarding = act
         finish(self.changes, incoming, InboxState.DISCARDED)
-        return Result(incoming, Outcome.PASSED)
+        return Result(incoming, Outcome.IGNORED)
 
     def reopen(self, last: Incoming) -> None:
         """Say that the key of `last` has nothing parked any more."""
         self._parking.reopen(last)
 
-    def _settled(self, parked: Incoming) -> Result | None:
+    def _without_deciding(self, parked: Incoming) -> Result | None:
         """What became of a parked message that is not decided over again."""
         if parked.key in self._parking.stuck:
             return Result(parked, Outcome.HELD)
         if self._is_done(parked):
             return self._drop(parked)
-        if passed_over(self._service, parked):
+        if is_ignored(self._service, parked):
             self._finish(parked)
-            return Result(parked, Outcome.PASSED)
+            return Result(parked, Outcome.IGNORED)
         return None
 
     def _decide(self, incoming: Incoming) -> Result:
@@ -173,13 +173,13 @@ class Fold:
         self.changes.rows.extend(decision.rows)
         self.changes.facts.extend(decision.facts)
         for event, value in zip(decision.events, values, strict=True):
-            self._publisher.publish(event, value, self._source, incoming)
+            self._outbox.publish(event, value, self._source, incoming)
         if decision.intents or decision.closes or intent_of(incoming) is not None:
-            self._settle_intents(decision, incoming)
+            self._update_intents(decision, incoming)
         if incoming.record is not None:
             self._finish(incoming)
-        elif incoming.act is not None and (told := _result_of(decision)):
-            self.changes.log.append(log_entry(incoming, incoming.act, told))
+        elif incoming.act is not None and (result := _result_of(decision)):
+            self.changes.log.append(log_entry(incoming, incoming.act, result))
 
     def _hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
         self._seen.add(incoming.name)
@@ -207,7 +207,7 @@ class Fold:
         changes.postponed = [each for each in changes.postponed if each.intent.key not in intents]
         changes.closed_intents.extend(intents)
 
-    def _settle_intents(self, decision: Decision, incoming: Incoming) -> None:
+    def _update_intents(self, decision: Decision, incoming: Incoming) -> None:
         """Open new intents; the one that was answered is closed, unless the decision asks it again."""
         envelope = incoming.envelope
         assert envelope is not None
@@ -218,7 +218,7 @@ class Fold:
         for intent in decision.intents:
             again = intent.key == envelope.intent
             attempts = incoming.asked + 1 if again else 0
-            delay = self._policy.ask_again.delay_ms(attempts, self._policy.chance) if again else 0
+            delay = self._policy.ask_again.delay_ms(attempts, self._policy.rng) if again else 0
             target = self.changes.postponed if again else self.changes.opened
             target.append(
                 OpenIntent(
@@ -232,7 +232,7 @@ class Fold:
             )
 
 
-class Publisher:
+class OutboxWriter:
     """Turns the events of one batch into outbox rows of `changes`."""
 
     def __init__(self, emitted: Mapping[tuple[str, str], int], slots: int, changes: Changes) -> None:
@@ -293,7 +293,7 @@ def to_publish(envelope: Envelope, topic: str, value: bytes, slots: int) -> Outb
 
 
 class Parking:
-    """One fold's part of it. `closed` are keys with something parked, `stuck` those of which a parked event cannot
+    """One batch's part of it. `closed` are keys with something parked, `stuck` those of which a parked event cannot
     go on, `deferred` those of which a new event was left to a later time: what comes behind it is left too.
     """
 
@@ -304,7 +304,7 @@ class Parking:
         snapshot: Snapshot,
         policy: Policy,
         terms: Terms,
-        publisher: Publisher,
+        outbox: OutboxWriter,
         changes: Changes,
     ) -> None:
         self.closed = set(snapshot.depth)
@@ -314,7 +314,7 @@ class Parking:
         self._source = f"{source}/flow"
         self._policy = policy
         self._terms = terms
-        self._publisher = publisher
+        self._outbox = outbox
         self._changes = changes
         self._keys_left = terms.keys_left
         self._depth = dict(snapshot.depth)
@@ -330,7 +330,7 @@ class Parking:
         if delay is None:
             return self.bury(incoming, record, failure)
         if not self._has_room(incoming):
-            return self.defer(incoming, failure, crowded=True)
+            return self.defer(incoming, failure, no_room=True)
         self._park(incoming, record, InboxState.PARKED, attempts, failure, delay)
         if not before:
             self._flow(Parked, incoming, {"error": failure.error})
@@ -339,7 +339,7 @@ class Parking:
     def bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure) -> Result:
         """Give the message up."""
         if not self._has_room(incoming):
-            return self.defer(incoming, failure, crowded=True)
+            return self.defer(incoming, failure, no_room=True)
         attempts = attempts_of(incoming) + 1
         self._park(incoming, record, InboxState.DEAD, attempts, failure, 0)
         if record.topic:
@@ -353,14 +353,14 @@ class Parking:
     def hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
         """Park the message behind what is parked of its key, without a try."""
         if not self._has_room(incoming):
-            return self.defer(incoming, crowded=True)
+            return self.defer(incoming, no_room=True)
         self._park(incoming, record, InboxState.PARKED, 0, None, 0)
         return Result(incoming, Outcome.HELD)
 
-    def defer(self, incoming: Incoming, failure: Failure | None = None, *, crowded: bool = False) -> Result:
-        """Write nothing of the message. `failure` if it was tried, `crowded` if it finds no room."""
+    def defer(self, incoming: Incoming, failure: Failure | None = None, *, no_room: bool = False) -> Result:
+        """Write nothing of the message. `failure` if it was tried, `no_room` if it finds no room."""
         (self.deferred if incoming.parked is None else self.stuck).add(incoming.key)
-        return Result(incoming, Outcome.DEFERRED, failure=failure, crowded=crowded)
+        return Result(incoming, Outcome.DEFERRED, failure=failure, no_room=no_room)
 
     def reopen(self, last: Incoming) -> None:
         """Say that the key of `last` has nothing parked any more."""
@@ -370,8 +370,8 @@ class Parking:
         """How many attempts are used up now, and when the next is, in ms; None: there is none."""
         policy = self._policy
         if incoming.name in self._terms.free:
-            return max(1, before), policy.away.longest_ms(policy.chance)
-        return before + 1, policy.retry.again_in_ms(before + 1, policy.chance)
+            return max(1, before), policy.away.longest_ms(policy.rng)
+        return before + 1, policy.retry.again_in_ms(before + 1, policy.rng)
 
     def _has_room(self, incoming: Incoming) -> bool:
         if incoming.parked is not None:
@@ -428,7 +428,7 @@ class Parking:
             event_type=incoming.event_type,
             **facts,
         )
-        self._publisher.publish(event, encode(event), self._source, incoming)
+        self._outbox.publish(event, encode(event), self._source, incoming)
 
 
 LOOK_S = 30.0
@@ -463,7 +463,7 @@ class ParkingQuota:
             self._look_at = self._clock.monotonic() + self._pause_s if self._parked else -math.inf
 
     def took(self, changes: Changes, *, holding: bool) -> None:
-        """This has been written. Unless a fold was `holding`, what it held was behind a parked event: no new key."""
+        """This has been written. Unless all was `holding`, what was held was behind a parked event: no new key."""
         self._parked += len({event.key for event in changes.parked if event.attempts or holding})
         self._look_at = min(self._look_at, self._clock.monotonic() + self._pause_s)
 
@@ -473,7 +473,7 @@ class ParkingQuota:
         return LOOK_S if self.left else LOOK_WHEN_FULL_S
 
 
-def passed_over(service: Service, incoming: Incoming) -> bool:
+def is_ignored(service: Service, incoming: Incoming) -> bool:
     """An event that the service knows and does not read."""
     envelope = incoming.envelope
     if envelope is None or type(envelope.message) in service.handlers:
@@ -500,7 +500,7 @@ def log_entry(incoming: Incoming, act: Act, result: str) -> LogEntry:
 def _result_of(decision: Decision) -> str:
     """For the operators' log; "" if nothing is changed, and the decision has nothing to say of that."""
     changes = decision.rows or decision.facts or decision.events or decision.intents or decision.closes
-    return decision.told or (str(decision.answer) if changes else "")
+    return decision.result or (str(decision.answer) if changes else "")
 
 
 def attempts_of(incoming: Incoming) -> int:

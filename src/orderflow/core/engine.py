@@ -81,13 +81,13 @@ class EngineConfig:
         return max(self.retry_ceiling_ms, self.ask_again_ceiling_ms, self.intent_lease_ms) + 1_000
 
 
-def policy_of(config: EngineConfig, chance: random.Random) -> Policy:
-    """What a fold needs of it."""
+def policy_of(config: EngineConfig, rng: random.Random) -> Policy:
+    """What decisions need of it."""
     return Policy(
         retry=RetryPolicy(Backoff(config.retry_first_ms, config.retry_ceiling_ms), config.attempts_max),
         away=config.away,
         ask_again=Backoff(config.ask_again_first_ms, config.ask_again_ceiling_ms),
-        chance=chance,
+        rng=rng,
         slots=config.outbox_slots,
         lease_ms=config.intent_lease_ms,
         release=config.release,
@@ -135,7 +135,7 @@ class Engine:
         gateway: Gateway | None,
         signals: Signals,
         clock: Clock,
-        chance: random.Random,
+        rng: random.Random,
         config: EngineConfig,
         held: Callable[[str], str] = lambda _: "",
         end: Callable[[str], None] = lambda _: None,
@@ -145,7 +145,7 @@ class Engine:
         self._transport = transport
         self._signals = signals
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._config = config
         self._steps: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -153,7 +153,7 @@ class Engine:
         self._commits: Counter[str] = Counter()
         self._draining = False
         self._held = held
-        self._processor = Processor(service, store, policy_of(config, chance), signals, clock, self._committed)
+        self._processor = Processor(service, store, policy_of(config, rng), signals, clock, self._committed)
         self._commands_retries = self._retry_loop("commands", ceiling_ms=1_000)
         self._commands, self._answers = self._group_commit(), self._group_commit()
         pacer = self._pacer(BATCH_MAX)
@@ -316,7 +316,7 @@ class Engine:
         )
 
     def _new_id(self) -> UUID:
-        return uuid7(self._clock.wall_ms(), self._chance)
+        return uuid7(self._clock.wall_ms(), self._rng)
 
     def _discarded(self, changes: Changes) -> None:
         """An operator has given up a parked event: the next of its key is due."""
@@ -363,7 +363,7 @@ class Engine:
     def _retry_loop(self, component: str, ceiling_ms: int | None = None) -> RetryLoop:
         ceiling_ms = ceiling_ms or self._config.infrastructure_ceiling_ms
         backoff = Backoff(self._config.infrastructure_first_ms, ceiling_ms)
-        retries = RetryLoop(self.service.name, component, backoff, self._signals, self._clock, self._chance)
+        retries = RetryLoop(self.service.name, component, backoff, self._signals, self._clock, self._rng)
         self._retry_loops[component] = retries
         return retries
 
@@ -382,7 +382,7 @@ class Engine:
     def _consumer_loop(self, subscription: Subscription, transport: Transport) -> ConsumerLoop:
         config, consumer = self._config, subscription.consumer
         streak = f"parking {consumer}"
-        full = FailureStreak(self.service.name, streak, config.away, self._signals, self._clock, self._chance)
+        full = FailureStreak(self.service.name, streak, config.away, self._signals, self._clock, self._rng)
         return ConsumerLoop(
             subscription,
             Dispatcher(consumer, self._processor, full, config.batch_max),

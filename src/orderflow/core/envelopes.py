@@ -83,7 +83,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
 class Result(msgspec.Struct, frozen=True):
     """What became of one message. `answer` and `refusal` are for a command's caller, `decision` if it was handled.
 
-    `crowded`: it was deferred because there is no room to park it.
+    `no_room`: it was deferred because there is no room to park it.
     """
 
     incoming: Incoming
@@ -94,7 +94,7 @@ class Result(msgspec.Struct, frozen=True):
     refusal: Exception | None = None
     attempts: int = 0
     decision: Decision | None = None
-    crowded: bool = False
+    no_room: bool = False
 
 
 def from_record(record: ConsumerRecord, catalogue: Catalogue, parked: ParkedEvent | None = None) -> Incoming:

@@ -36,16 +36,16 @@ def murmur2(data: bytes) -> int:
 
 
 class Partitioner:
-    """Chooses partitions: by the key's hash, or by `chance` for a record without a key."""
+    """Chooses partitions: by the key's hash, or by `rng` for a record without a key."""
 
-    __slots__ = ("_chance",)
+    __slots__ = ("_rng",)
 
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
 
     def partition(self, key: bytes | None, partitions: int) -> int:
         """A number in 0..partitions-1. An empty key is a key."""
-        return self._chance.randrange(partitions) if key is None else partition_of(key, partitions)
+        return self._rng.randrange(partitions) if key is None else partition_of(key, partitions)
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -91,9 +91,9 @@ def record_id(topic: str, partition: int, offset: int) -> UUID:
     return uuid5(f"record\n{topic}\n{partition}\n{offset}")
 
 
-def uuid7(wall_ms: int, chance: random.Random) -> UUID:
+def uuid7(wall_ms: int, rng: random.Random) -> UUID:
     """A time-ordered id (RFC 9562, UUIDv7): rows of new keys land at the end of their index."""
-    value = (wall_ms & 0xFFFF_FFFF_FFFF) << 80 | chance.getrandbits(80)
+    value = (wall_ms & 0xFFFF_FFFF_FFFF) << 80 | rng.getrandbits(80)
     value = value & ~(0xF << 76) | 7 << 76
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
 

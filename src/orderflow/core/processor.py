@@ -15,10 +15,10 @@ from uuid import UUID
 import msgspec
 from msgspec.structs import replace
 
-from orderflow.core.circuit_breaker import CircuitBreakers, sift
+from orderflow.core.circuit_breaker import CircuitBreakers, admitted
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.dead_letters import stand_ins
-from orderflow.core.decisions import FREE, Fold, ParkingQuota, Policy, Terms, handler_of, passed_over
+from orderflow.core.decisions import FREE, BatchHandler, ParkingQuota, Policy, Terms, handler_of, is_ignored
 from orderflow.core.envelopes import Incoming, Result
 from orderflow.core.failures import InfrastructureError, describe
 from orderflow.core.identity import lock_id, uuid_text
@@ -96,7 +96,7 @@ class Processed(msgspec.Struct, frozen=True):
     duration_s: float
 
 
-class Novelty:
+class EmptySnapshots:
     """Of which types of messages nothing was there when they came last: no rows, nothing published, nothing parked.
 
     Of these nothing is expected the next time, which saves the call that opens a unit of work.
@@ -151,7 +151,7 @@ class Processor:
         self._on_commit = on_commit
         self._watches: dict[str, CircuitBreakers] = {}
         self._rooms: dict[str, ParkingQuota] = {}
-        self._novelty = Novelty()
+        self._empty_snapshots = EmptySnapshots()
 
     @property
     def slots(self) -> int:
@@ -162,8 +162,8 @@ class Processor:
         """What this process knows of outages at the consumer."""
         watch = self._watches.get(consumer)
         if watch is None:
-            away, chance = self._policy.away, self._policy.chance
-            watch = CircuitBreakers(self.service.name, consumer, away, self._signals, self._clock, chance)
+            away, rng = self._policy.away, self._policy.rng
+            watch = CircuitBreakers(self.service.name, consumer, away, self._signals, self._clock, rng)
             self._watches[consumer] = watch
         return watch
 
@@ -175,7 +175,7 @@ class Processor:
         later ones of its key. Raises StoreUnavailableError, InfrastructureError; what was committed by then is
         recognised when the batch comes again.
         """
-        if all(passed_over(self.service, incoming) for incoming in batch):
+        if all(is_ignored(self.service, incoming) for incoming in batch):
             return self._pass_over(consumer, batch)
         await self._room(consumer).look()
         return await self._admit(consumer, batch, set())
@@ -195,7 +195,7 @@ class Processor:
             try:
                 return await self._process(work, end)
             except DataRefusedError as error:
-                more = self._accuse(work, error)
+                more = self._blamed(work, error)
                 if more is None:
                     raise
                 work = replace(work, failures=more)
@@ -203,7 +203,7 @@ class Processor:
     async def _process(self, work: Work, end: End) -> Processed | None:
         started = self._clock.monotonic()
         plan, failures = self.plan(work.consumer, work.batch, work.failures, work.parked)
-        expects_nothing = not failures and self._novelty.expects(work)
+        expects_nothing = not failures and self._empty_snapshots.expects(work)
         reached(Point.TX_OPENING)
         async with self._store.transaction() as tx:
             snapshot = await open_within(tx, replace(plan, expects_nothing=expects_nothing), work.wait_s)
@@ -223,7 +223,7 @@ class Processor:
                 if not snapshot.is_empty:
                     results, changes = self.decide(work, share, snapshot, failures)
                 await tx.commit(changes, end)
-            self._novelty.learn(work, snapshot)
+            self._empty_snapshots.learn(work, snapshot)
         return Processed(results, changes, work.failures, self._clock.monotonic() - started)
 
     def plan(
@@ -260,20 +260,20 @@ class Processor:
         if share.again:
             left = {name: state for name, state in snapshot.known.items() if name not in share.again}
             snapshot = replace(snapshot, known=left)
-        fold = Fold(self.service, work.consumer, snapshot, self._policy, failures, work.terms)
+        handler = BatchHandler(self.service, work.consumer, snapshot, self._policy, failures, work.terms)
         if share.discarding is not None:
-            results = [fold.discard(incoming, share.discarding) for incoming in share.batch]
+            results = [handler.discard(incoming, share.discarding) for incoming in share.batch]
         else:
-            results = [fold.take(incoming) for incoming in share.batch]
+            results = [handler.take(incoming) for incoming in share.batch]
         watch = work.watch
         free = watch.weigh(results) if watch is not None and _may_be_judged(results) else None
         if watch is not None and free is not None:
             terms = replace(work.terms, spared=watch.paused, free=free)
-            fold = Fold(self.service, work.consumer, snapshot, self._policy, failures, terms)
-            results = [fold.take(incoming) for incoming in share.batch]
-        for last in reopened(share.batch, share.whole, fold.changes.released):
-            fold.reopen(last)
-        return results, fold.changes
+            handler = BatchHandler(self.service, work.consumer, snapshot, self._policy, failures, terms)
+            results = [handler.take(incoming) for incoming in share.batch]
+        for last in reopened(share.batch, share.whole, handler.changes.released):
+            handler.reopen(last)
+        return results, handler.changes
 
     def tell(self, consumer: str, results: Sequence[Result], changes: Changes | None, duration_s: float) -> None:
         """After the commit: hand on what was written, and signal."""
@@ -288,7 +288,7 @@ class Processor:
         if not watch.paused and not behind:
             return await self._try(consumer, batch, behind)
         results = {place: Result(incoming, Outcome.DEFERRED) for place, incoming in enumerate(batch)}
-        places = sift(batch, watch, behind)
+        places = admitted(batch, watch, behind)
         if places:
             carried = await self._try(consumer, [batch[place] for place in places], behind)
             results.update(zip(places, carried, strict=True))
@@ -343,11 +343,11 @@ class Processor:
         reached(Point.BATCH_TOLD)
         return done
 
-    def _accuse(self, work: Work, error: DataRefusedError) -> Failures | None:
+    def _blamed(self, work: Work, error: DataRefusedError) -> Failures | None:
         """The failures and those that the error gives away; None if it gives nobody away, or has named many."""
         failures = work.failures
-        fresh = [each for each in accused(work.batch, error, self._ids) if each.name not in failures]
-        if not fresh or len(failures) >= ACCUSED_MAX:
+        fresh = [each for each in culprits(work.batch, error, self._ids) if each.name not in failures]
+        if not fresh or len(failures) >= CULPRITS_MAX:
             return None
         return {**failures, **dict.fromkeys((each.name for each in fresh), error)}
 
@@ -356,7 +356,7 @@ class Processor:
     ) -> list[Result]:
         self._signals.emit(BatchSplit(self.service.name, consumer, len(batch), str(error)))
         found: dict[int, Result] = {}
-        for part in parts(batch, suspects(batch, error, self._ids)):
+        for part in bisected(batch, implicated(batch, error, self._ids)):
             some = [batch[place] for place in part]
             if holding:
                 carried = await self._try(consumer, some, behind, holding=True)
@@ -376,7 +376,7 @@ class Processor:
         return (ref.id for ref in self._refs(incoming, {}))
 
     def _refs(self, incoming: Incoming, failed: dict[tuple[str, str], Exception]) -> Sequence[Ref]:
-        if incoming.envelope is None or incoming.problem is not None or passed_over(self.service, incoming):
+        if incoming.envelope is None or incoming.problem is not None or is_ignored(self.service, incoming):
             return ()
         message = incoming.envelope.message
         try:
@@ -388,7 +388,7 @@ class Processor:
             return ()
 
     def _pass_over(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
-        results = [Result(incoming, Outcome.PASSED) for incoming in batch]
+        results = [Result(incoming, Outcome.IGNORED) for incoming in batch]
         self.tell(consumer, results, None, 0.0)
         return results
 
@@ -451,25 +451,25 @@ BEYOND_64_BITS = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
 UNSTORABLE = {"22021": NUL, "22P05": NUL, "22000": BEYOND_64_BITS, "22003": BEYOND_64_BITS}
 """By SQLSTATE that names no row: how a value that no column holds stands in the JSON of a message."""
 
-ACCUSED_MAX = 4
+CULPRITS_MAX = 4
 """A batch that is refused again although so many of it fail is divided: to name hundreds one by one costs more."""
 
 
-def accused(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
+def culprits(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
     """Those that may fail without having been tried alone; empty if that would be a guess.
 
-    It is the only message; or the only suspect; or all that hold a NUL when one was refused. A command has one try
-    and a caller who waits, so it is never accused beside others.
+    It is the only message; or the only one implicated; or all that hold a NUL when one was refused. A command has one
+    try and a caller who waits, so it is never one of several.
     """
     if len(batch) == 1:
         return list(batch)
-    found = suspects(batch, error, ids)
+    found = implicated(batch, error, ids)
     if any(each.record is None for each in found):
         return []
     return found if len(found) == 1 or UNSTORABLE.get(error.sqlstate) is NUL else []
 
 
-def suspects(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
+def implicated(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
     """Those that the error can mean, if it says anything: by what they hold; else by the event that it names, else by
     the key, else by a row that they touch (`ids`).
     """
@@ -485,15 +485,15 @@ def suspects(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> li
     )
 
 
-def parts(batch: Sequence[Incoming], suspected: Iterable[Incoming]) -> list[list[int]]:
-    """The places of the batch in two or three parts, each key in one of them: those of the suspects apart, the others
-    halved. When none or all are suspected, halved by key while there are several, else in order.
+def bisected(batch: Sequence[Incoming], found: Iterable[Incoming]) -> list[list[int]]:
+    """The places of the batch in two or three parts, each key in one of them: those implicated apart, the others
+    halved. When none or all are implicated, halved by key while there are several, else in order.
     """
     keys = list(dict.fromkeys(incoming.key for incoming in batch))
     if len(keys) == 1:
         middle = len(batch) // 2
         return [list(range(middle)), list(range(middle, len(batch)))]
-    apart = {incoming.key for incoming in suspected}
+    apart = {incoming.key for incoming in found}
     others = [key for key in keys if key not in apart]
     if not others:
         apart, others = set(), keys

@@ -22,7 +22,7 @@ import msgspec
 
 from orderflow.core.operations.model import Expired
 from orderflow.core.operations.port import OperatedStore
-from orderflow.core.store import Due, Standing, StoreUnavailableError, Unending, WorkKind
+from orderflow.core.store import Due, DueReport, StoreUnavailableError, Unending, WorkKind
 from orderflow.core.telemetry import (
     AlarmCleared,
     AlarmRaised,
@@ -57,7 +57,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-class Work(msgspec.Struct, frozen=True):
+class DueWork(msgspec.Struct, frozen=True):
     """Work that is due at one place of a component. `mark` changes whenever some of it is done.
 
     `excuse` is why it waits, where that is known and told already. `ours`: this process is to do it.
@@ -99,11 +99,11 @@ class StallDetector:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], _Seen] = {}
 
-    def look(self, now: float, works: Sequence[Work]) -> Sequence[Stall]:
+    def look(self, now: float, works: Sequence[DueWork]) -> Sequence[Stall]:
         """What does not move, a line for each component."""
         seen = {(work.component, work.place): self._see(now, work) for work in works}
         self._seen = seen
-        still: dict[str, list[tuple[Work, _Seen]]] = {}
+        still: dict[str, list[tuple[DueWork, _Seen]]] = {}
         for work in works:
             known = seen[work.component, work.place]
             if now - known.since >= STALLED_S:
@@ -114,7 +114,7 @@ class StallDetector:
         """Whether anything that is due has not moved since an earlier look."""
         return any(known.since < now for known in self._seen.values())
 
-    def _see(self, now: float, work: Work) -> _Seen:
+    def _see(self, now: float, work: DueWork) -> _Seen:
         known = self._seen.get((work.component, work.place))
         if known is None or known.mark != work.mark:
             return _Seen(work.mark, now, now)
@@ -123,7 +123,7 @@ class StallDetector:
         return known
 
 
-def _stall(now: float, component: str, found: Sequence[tuple[Work, _Seen]]) -> Stall:
+def _stall(now: float, component: str, found: Sequence[tuple[DueWork, _Seen]]) -> Stall:
     return Stall(
         component,
         tuple(work.place for work, _ in found),
@@ -288,9 +288,9 @@ class ProgressWatch:
         """
         await self._note_expired(_lost(consumer, await self._transport.lag(consumer, topics)))
 
-    async def _look(self) -> Sequence[Work]:
+    async def _look(self) -> Sequence[DueWork]:
         """What is due. Of what cannot be seen because its source is away nothing is said: others say that."""
-        works: list[Work] = []
+        works: list[DueWork] = []
         self._see_unmarked(len(self._parts.held()))
         consumers, unmarked = list(self._parts.retriers), list(self._parts.unmarked())
         standing = await _unless_away(self._store.standing, consumers, self._alarm_age_ms, unmarked)
@@ -321,14 +321,14 @@ class ProgressWatch:
             self._unmarked_since = self._clock.monotonic()
         self._unmarked = count
 
-    def _due(self, standing: Standing) -> Iterable[Work]:
+    def _due(self, standing: DueReport) -> Iterable[DueWork]:
         for due in standing.due:
             part = self._part_of(due)
             if part is not None:
                 ours = part.ours(due.place)
                 if ours:
                     part.wake()
-                yield Work(part.component, due.place, due.count, due.oldest, part.excuse(due.place), ours)
+                yield DueWork(part.component, due.place, due.count, due.oldest, part.excuse(due.place), ours)
 
     def _part_of(self, due: Due) -> Part | None:
         match due.kind:
@@ -404,13 +404,13 @@ def _lost(consumer: str, stands: Sequence[PartitionLag]) -> Sequence[Expired]:
     ]
 
 
-def _behind(part: Part, stands: Sequence[PartitionLag]) -> Iterable[Work]:
+def _behind(part: Part, stands: Sequence[PartitionLag]) -> Iterable[DueWork]:
     strides = part.strides()
     for each in stands:
         if each.lag:
             place = f"{each.topic}/{each.partition}"
             mark = (each.position, strides)
-            yield Work(part.component, place, each.lag, mark, part.excuse(place), part.ours(place))
+            yield DueWork(part.component, place, each.lag, mark, part.excuse(place), part.ours(place))
 
 
 async def _unless_away(ask: Callable[P, Awaitable[T]], *arguments: P.args, **named: P.kwargs) -> T | None:

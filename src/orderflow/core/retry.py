@@ -34,14 +34,14 @@ class Backoff:
     first_ms: float
     ceiling_ms: float
 
-    def delay_ms(self, attempt: int, chance: random.Random) -> int:
+    def delay_ms(self, attempt: int, rng: random.Random) -> int:
         """The delay after the failed `attempt` (from 1), in ms."""
         full = min(self.ceiling_ms, self.first_ms * 2.0 ** min(attempt - 1, 40))
-        return round(full / 2 + chance.random() * full / 2)
+        return round(full / 2 + rng.random() * full / 2)
 
-    def longest_ms(self, chance: random.Random) -> int:
+    def longest_ms(self, rng: random.Random) -> int:
         """The delay after many failed attempts, in ms."""
-        return self.delay_ms(41, chance)
+        return self.delay_ms(41, rng)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class RetryPolicy:
     backoff: Backoff
     attempts_max: int
 
-    def again_in_ms(self, attempts: int, chance: random.Random) -> int | None:
+    def again_in_ms(self, attempts: int, rng: random.Random) -> int | None:
         """The delay before the next try after `attempts` failed ones; None: give up."""
         if attempts >= self.attempts_max:
             return None
-        return self.backoff.delay_ms(attempts, chance)
+        return self.backoff.delay_ms(attempts, rng)
 
 
 class FailureStreak:
@@ -66,7 +66,7 @@ class FailureStreak:
     """
 
     def __init__(
-        self, service: str, component: str, backoff: Backoff, signals: Signals, clock: Clock, chance: random.Random
+        self, service: str, component: str, backoff: Backoff, signals: Signals, clock: Clock, rng: random.Random
     ) -> None:
         self.component = component
         self.problem = ""
@@ -74,7 +74,7 @@ class FailureStreak:
         self._backoff = backoff
         self._signals = signals
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._count = 0
         self._since = 0.0
         self._retry_at = 0.0
@@ -96,7 +96,7 @@ class FailureStreak:
             self._since = now
         self._count += 1
         self.problem = problem
-        delay_s = self._backoff.delay_ms(self._count, self._chance) / 1000
+        delay_s = self._backoff.delay_ms(self._count, self._rng) / 1000
         self._retry_at = now + delay_s
         self._signals.emit(Waiting(self._service, self.component, problem, delay_s))
         return delay_s

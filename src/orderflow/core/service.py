@@ -166,7 +166,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     `rows` are new versions, `facts` are added, `events` are published through the outbox, `intents` are
     asked after the commit, `closes` are keys of intents that are not to be asked any more, `answer` is what a
-    command's caller gets. `told` is the result for the operators' log, where the command is somebody's act.
+    command's caller gets. `result` is what stands in the operators' log, where the command is somebody's act.
     """
 
     rows: Sequence[Row] = ()
@@ -175,7 +175,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     intents: Sequence[Intent] = ()
     closes: Sequence[str] = ()
     answer: object = None
-    told: str = ""
+    result: str = ""
 
 
 class RefusedError(Exception):

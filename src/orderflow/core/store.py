@@ -96,20 +96,20 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     """Who acts, and why; `reason` may be "" where none is asked for.
 
     `confirmed`: the operator was told what the act can do, and said yes. `approves` is the proposal of somebody else
-    that is carried out by it, and closed by its row of the operators' log. `said` is whom the caller's tool names
+    that is carried out by it, and closed by its row of the operators' log. `operator` is whom the caller's tool names
     besides: it proves nothing.
     """
 
     caller: Caller
     reason: str = ""
     confirmed: bool = False
-    said: str = ""
+    operator: str = ""
     approves: UUID | None = None
 
     @property
     def who(self) -> str:
         """As the operators' log has it: the name that was proved, and what was said of it."""
-        return f"{self.caller.name} (says {self.said})" if self.said else self.caller.name
+        return f"{self.caller.name} (says {self.operator})" if self.operator else self.caller.name
 
 
 class LogEntry(msgspec.Struct, frozen=True):
@@ -291,7 +291,7 @@ class Unending:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class DueReport:
     """What is due now, and what has been tried again for longer than was asked about.
 
     `replays` is how many are running that no other process carries out.
@@ -363,11 +363,11 @@ class Store(Protocol):
         """How much is not published yet."""
         ...
 
-    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+    async def published(self, chosen: OutboxFilter) -> Sequence[OutboxRows]:
         """What the outbox still has of what was published, by topic."""
         ...
 
-    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
+    async def republish(self, chosen: OutboxFilter, act: Act, meant: str) -> int:
         """Make published rows unsent again, so that their relays publish them once more; returns how many.
 
         They go in the order in which they were written, and have the ids that they had. All of them, or none; logged,
@@ -375,7 +375,7 @@ class Store(Protocol):
         """
         ...
 
-    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
+    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> DueReport:
         """What is due in the outbox, at these consumers, of intents and replays; and retries older than `age_ms`.
 
         Outbox rows that are `acknowledged` by the log already are left out. To be asked now and then, and not for

@@ -35,7 +35,7 @@ class Outcome(StrEnum):
 
     HANDLED = "handled"
     DUPLICATE = "duplicate"
-    PASSED = "passed"
+    IGNORED = "ignored"
     HELD = "held"
     PARKED = "parked"
     DEAD = "dead"

@@ -200,11 +200,11 @@ class Consumer(Protocol):
         """
         ...
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
+    async def commit(self, records: Sequence[ConsumerRecord]) -> None:
         """Say that these records, and all before them in their partitions, are done: a later member starts there.
 
         Only topic, partition and offset count. May be called while a poll waits. Best effort: a member that has lost
-        a partition settles nothing there, without an error. Raises TransportUnavailableError.
+        a partition commits nothing there, without an error. Raises TransportUnavailableError.
         """
         ...
 
@@ -345,8 +345,8 @@ class PrefixedConsumer:
             raise TopicReplacedError(error.topic.removeprefix(self._prefix), error.how) from error
         return [_plain(record, self._prefix) for record in records]
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
-        await self._inner.settle(
+    async def commit(self, records: Sequence[ConsumerRecord]) -> None:
+        await self._inner.commit(
             [ConsumerRecord(self._prefix + each.topic, each.partition, each.offset, None, None) for each in records]
         )
 

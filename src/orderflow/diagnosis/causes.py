@@ -37,7 +37,7 @@ LATE_SHARE = 2.0
 LATE_SHARE_OF_HALF = 20.0
 """Later than twice what 99 of 100 take is late, and than 20 times what half of them take."""
 
-SETTLED_S = 1.0
+MID_STEP_S = 1.0
 """So long after the order was placed, what is seen of it at several services is not seen in the middle of a step."""
 
 
@@ -109,7 +109,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PendingStep:
     """A step that is not done. `consumer` is None while the event is not out, and while `asked` has no answer."""
 
     service: str
@@ -129,7 +129,7 @@ def explain(evidence: Observations, consumers: Sequence[Subscriber], now: dateti
     age_s = max(0.0, (now - begun).total_seconds())
     usual = _usual(evidence, step)
     is_late = step is not None and age_s > late_after_s(usual)
-    causes = _causes(evidence, step, is_late=is_late) if step else _at_the_end(evidence, is_late=age_s > SETTLED_S)
+    causes = _causes(evidence, step, is_late=is_late) if step else _at_the_end(evidence, is_late=age_s > MID_STEP_S)
     return Explanation(
         order_id=evidence.order_id,
         status=order.status if order else "UNKNOWN",
@@ -145,12 +145,12 @@ def explain(evidence: Observations, consumers: Sequence[Subscriber], now: dateti
     )
 
 
-def _open_steps(evidence: Observations, consumers: Sequence[Subscriber]) -> Iterator[Step]:
+def _open_steps(evidence: Observations, consumers: Sequence[Subscriber]) -> Iterator[PendingStep]:
     """What is not done yet, in the order in which it matters for the order's end: notices to customers last."""
     if evidence.order is None:
-        yield Step("order", "the order service to report the order's status")
+        yield PendingStep("order", "the order service to report the order's status")
         return
-    deferred: list[Step] = []
+    deferred: list[PendingStep] = []
     for service, known in evidence.keys.items():
         for step in _steps_of(service, known, evidence, consumers):
             if step.consumer is not None and not step.consumer.says_more:
@@ -162,18 +162,20 @@ def _open_steps(evidence: Observations, consumers: Sequence[Subscriber]) -> Iter
 
 def _steps_of(
     service: str, known: KeyEvidence, evidence: Observations, consumers: Sequence[Subscriber]
-) -> Iterator[Step]:
+) -> Iterator[PendingStep]:
     unsent = {str(each.event_id) for each in known.trail.unsent}
     for said in known.said:
         name = _name(said.type)
         if said.event_id in unsent:
-            yield Step(service, f"the {service} service to publish {name}", said)
+            yield PendingStep(service, f"the {service} service to publish {name}", said)
             continue
         for consumer in consumers:
             if said.type in consumer.handles.get(said.topic, ()) and not _has_come(said, consumer, evidence):
-                yield Step(consumer.service, f"the {consumer.service} service to handle {name}", said, consumer)
+                yield PendingStep(
+                    consumer.service, f"the {consumer.service} service to handle {name}", said, consumer
+                )
     for asked in known.trail.asked:
-        yield Step(service, f"the bank to answer {asked.kind} (asked by the {service} service)", asked=asked)
+        yield PendingStep(service, f"the bank to answer {asked.kind} (asked by the {service} service)", asked=asked)
 
 
 def _has_come(said: Said, consumer: Subscriber, evidence: Observations) -> bool:
@@ -198,7 +200,7 @@ def _states(said: Said, consumer: Subscriber, evidence: Observations) -> set[str
     return {DONE} if DONE in found else found
 
 
-def _causes(evidence: Observations, step: Step, *, is_late: bool) -> Iterator[Cause]:
+def _causes(evidence: Observations, step: PendingStep, *, is_late: bool) -> Iterator[Cause]:
     """What hinders the step: what is certain first. What is only slow is named when the order is late."""
     service = evidence.services[step.service]
     if service.away:
@@ -309,7 +311,7 @@ def _of_transactions(service: ServiceEvidence, key: str, consumer: Subscriber, s
             yield _cause(CauseKind.TRANSACTION, service, why, "orderflow lag --partitions", consumer.name)
 
 
-def _of_components(service: ServiceEvidence, step: Step) -> Iterator[Cause]:
+def _of_components(service: ServiceEvidence, step: PendingStep) -> Iterator[Cause]:
     """What the service says that it waits for, and the faults that are set on purpose and not seen in that."""
     part = step.consumer.name if step.consumer else "relay" if step.said else ""
     yield from _of_problems(service, part)
@@ -385,7 +387,7 @@ def late_after_s(usual: UsualAge | None) -> float:
     return max(1.0, min(LATE_SHARE * usual.most_s, max(UNKNOWN_USUAL_S, LATE_SHARE_OF_HALF * usual.half_s)))
 
 
-def _usual(evidence: Observations, step: Step | None) -> UsualAge | None:
+def _usual(evidence: Observations, step: PendingStep | None) -> UsualAge | None:
     """None where nobody has come past the step, and of a service whose clock is off."""
     if step is None or step.consumer is None or step.said is None:
         return None

@@ -45,7 +45,7 @@ class TopicRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundRecords:
     """`problem` says in a sentence why the records may not be all."""
 
     records: Sequence[TopicRecord]
@@ -57,17 +57,17 @@ class Found:
         return list(dict.fromkeys(each.trace_id for each in self.records if each.trace_id))
 
 
-async def records_of(log: Log, order_id: UUID, topics: Sequence[str] = TOPICS) -> Found:
+async def records_of(log: Log, order_id: UUID, topics: Sequence[str] = TOPICS) -> FoundRecords:
     """What the topics have of an order, oldest first."""
     try:
         async with asyncio.timeout(TIMEOUT_S), log() as transport:
             parts = [await _of_topic(transport, topic, order_id) for topic in topics]
     except TimeoutError:
-        return Found((), f"The topics could not be read within {TIMEOUT_S:g} s. Try again.")
+        return FoundRecords((), f"The topics could not be read within {TIMEOUT_S:g} s. Try again.")
     except TransportUnavailableError as error:
-        return Found((), f"The topics cannot be read: {error}")
+        return FoundRecords((), f"The topics cannot be read: {error}")
     records = sorted((each for part in parts for each in part), key=lambda each: each.time_ms)
-    return Found(records)
+    return FoundRecords(records)
 
 
 async def trace_of(log: Log, order_id: UUID) -> str:

@@ -38,11 +38,11 @@ _VALID = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]
 _VERSION_00_LENGTH = 55
 
 
-def accept_traceparent(header: bytes | None, chance: random.Random) -> str:
+def accept_traceparent(header: bytes | None, rng: random.Random) -> str:
     """The caller's trace, or a new sampled one when there is none or it is not valid."""
     if header is not None and _is_valid(header):
         return header[:_VERSION_00_LENGTH].decode("ascii")
-    bits = chance.getrandbits(192)
+    bits = rng.getrandbits(192)
     return f"00-{bits >> 64:032x}-{bits & 0xFFFF_FFFF_FFFF_FFFF:016x}-01"
 
 
@@ -74,7 +74,7 @@ class ApplicationState:
     `tracing` makes spans of requests; without it a trace goes on as it came.
     """
 
-    chance: random.Random
+    rng: random.Random
     observe: HttpObserver = _nobody
     refuse: Callable[[str], None] = lambda _: None
     time_out: Callable[[str], None] = lambda _: None
@@ -158,7 +158,7 @@ class Application:
         self._mounts = dict(mounts or {})
         for prefix in self._mounts:
             if not prefix.startswith("/") or prefix.endswith("/"):
-                raise ValueError(f"{prefix!r} is no place for an application: wanted is a path like '/admin'")
+                raise ValueError(f"{prefix!r} cannot be the path of an application: give one like '/admin'")
 
     def _add(self, operation: Operation) -> None:
         path = self._paths.get(operation.path)
@@ -232,7 +232,7 @@ class Application:
         """
         started = perf_counter()
         header, tracing = asked.headers.get(b"traceparent"), self._state.tracing
-        trace, span = accept_traceparent(header, self._state.chance), None
+        trace, span = accept_traceparent(header, self._state.rng), None
         if tracing is not None and (span := tracing.begin(asked.method, header, trace)) is not None:
             trace = span.traceparent
         try:

@@ -56,16 +56,16 @@ _SIZE = re.compile(r"Expected `(?P<type>int|float)` (?P<bound>[<>]=?) (?P<limit>
 _OTHER_TYPE = re.compile(r"Expected `(?P<wanted>[^`]+)`(?:, got `(?P<got>[^`]+)`)?")
 
 
-def in_words(detail: str, wanted: Any) -> str:
-    """`detail` is what msgspec, in words of Python, says of a value that is no `wanted`.
+def in_words(detail: str, expected: Any) -> str:
+    """`detail` is what msgspec, in words of Python, says of a value that is no `expected`.
 
-    A pattern that has a description is told by that; of an enumeration the values are told, if `wanted` has one only.
+    A pattern that has a description is replaced by that; an enumeration by its values, if `expected` has only one.
     """
     regex = detail.partition(" matching regex ")[2]
     if regex:
-        return f"expected {dict(_patterns(wanted)).get(regex, f'a text matching {regex}')}"
+        return f"expected {dict(_patterns(expected)).get(regex, f'a text matching {regex}')}"
     if detail.startswith("Invalid enum value"):
-        enumerations = [*_enumerations(wanted)]
+        enumerations = [*_enumerations(expected)]
         return f"invalid value{detail[18:]}" + (f"; expected: {enumerations[0]}" if len(enumerations) == 1 else "")
     if length := _LENGTH.fullmatch(detail):
         plural = "" if length["limit"] == "1" else "s"
@@ -86,17 +86,17 @@ def _types(names: str) -> str:
     return " or ".join(_TYPES.get(name, name) for name in names.split(" | "))
 
 
-def _patterns(wanted: Any) -> Iterator[tuple[str, str]]:
+def _patterns(expected: Any) -> Iterator[tuple[str, str]]:
     """Every pattern that has a description, as msgspec writes it, and the description."""
-    for part in _parts(msgspec.inspect.type_info(wanted)):
+    for part in _parts(msgspec.inspect.type_info(expected)):
         if isinstance(part, msgspec.inspect.Metadata) and isinstance(part.type, msgspec.inspect.StrType):
             description = (part.extra_json_schema or {}).get("description")
             if part.type.pattern and description:
                 yield repr(part.type.pattern), description
 
 
-def _enumerations(wanted: Any) -> Iterator[str]:
-    for part in _parts(msgspec.inspect.type_info(wanted)):
+def _enumerations(expected: Any) -> Iterator[str]:
+    for part in _parts(msgspec.inspect.type_info(expected)):
         if isinstance(part, msgspec.inspect.EnumType):
             yield ", ".join(str(each.value) for each in part.cls)
         elif isinstance(part, msgspec.inspect.LiteralType):
@@ -254,7 +254,7 @@ _STEP = re.compile(r"\.(?P<name>[^.\[]+)|\[(?P<index>[^\]]*)\]")
 _FIELD = re.compile(r"Object (?P<is>missing required|contains unknown) field `(?P<name>.*)`", re.DOTALL)
 
 
-def invalid_body(error: msgspec.ValidationError, wanted: type[msgspec.Struct]) -> ProblemError:
+def invalid_body(error: msgspec.ValidationError, expected: type[msgspec.Struct]) -> ProblemError:
     """422 that names the field: msgspec's `$.items[0].quantity` becomes `/items/0/quantity` (RFC 6901)."""
     parts = _PATH.match(str(error))
     assert parts is not None
@@ -263,6 +263,6 @@ def invalid_body(error: msgspec.ValidationError, wanted: type[msgspec.Struct]) -
     if field:
         steps.append(field["name"])
     pointer = "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)
-    detail = in_words(parts["detail"], wanted)
+    detail = in_words(parts["detail"], expected)
     named = FieldError(detail=detail, pointer=pointer)
     return ProblemError(422, f"{pointer or 'the body'}: {detail}", errors=[named])

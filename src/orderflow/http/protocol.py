@@ -93,7 +93,7 @@ def files_wanted(connections_max: int) -> int:
     return connections_max + 3 * _SPARE_MAX + _BACKLOG_MAX + FILES_OF_OTHERS
 
 
-class Member(Protocol):
+class PooledConnection(Protocol):
     """What is asked of a connection here. `is_spare` is set for one beyond the bound."""
 
     deadline: float
@@ -105,16 +105,16 @@ class Member(Protocol):
     def abort(self) -> None: ...
 
 
-class Connections:
+class HttpConnections:
     """All connections of a server. Those without a request under way are `quiet`; when it is full, the one that has
     been quiet for longest makes room.
     """
 
     def __init__(self, limits: HttpLimits) -> None:
         self._limits = limits
-        self._all: dict[Member, None] = {}
-        self._quiet: dict[Member, None] = {}
-        self._quiet_spare: dict[Member, None] = {}
+        self._all: dict[PooledConnection, None] = {}
+        self._quiet: dict[PooledConnection, None] = {}
+        self._quiet_spare: dict[PooledConnection, None] = {}
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class Connections:
     def are_too_many(self) -> bool:
         return len(self._all) > self._limits.connections_max
 
-    def enter(self, member: Member) -> None:
+    def enter(self, member: PooledConnection) -> None:
         """Take in a new connection, at another's cost if need be."""
         limits = self._limits
         self._all[member] = None
@@ -137,16 +137,16 @@ class Connections:
         if len(self._all) > limits.connections_max + limits.spare:
             self._evict_oldest(self._quiet_spare or self._quiet)
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: PooledConnection) -> None:
         self._all.pop(member, None)
         self.is_busy(member)
         self._changed.set()
 
-    def is_quiet(self, member: Member) -> None:
+    def is_quiet(self, member: PooledConnection) -> None:
         if member in self._all:
             (self._quiet_spare if member.is_spare else self._quiet)[member] = None
 
-    def is_busy(self, member: Member) -> None:
+    def is_busy(self, member: PooledConnection) -> None:
         (self._quiet_spare if member.is_spare else self._quiet).pop(member, None)
 
     def expire(self, now: float) -> None:
@@ -167,7 +167,7 @@ class Connections:
             for member in list(self._all):
                 member.abort()
 
-    def _evict_oldest(self, quiet: dict[Member, None]) -> None:
+    def _evict_oldest(self, quiet: dict[PooledConnection, None]) -> None:
         oldest = next(iter(quiet), None)
         if oldest is not None:
             self.leave(oldest)
@@ -287,14 +287,14 @@ class Serving:
     application: Callable[[], Application]
     gate: Gate
     limits: HttpLimits
-    connections: Connections
+    connections: HttpConnections
     now: Callable[[], float]
     date: bytes = b""
     stopping: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """`IDLE`: between requests. `LINGERING`: refused, but still sending. `CLOSING`: the last answer is on its way."""
 
     IDLE = "idle"
@@ -305,14 +305,14 @@ class State(Enum):
     CLOSING = "write"
 
 
-_ENDING = frozenset({State.LINGERING, State.CLOSING})
+_ENDING = frozenset({ConnectionState.LINGERING, ConnectionState.CLOSING})
 
 
 class Connection(asyncio.Protocol):
     """One request at a time: what comes meanwhile waits, up to a bound, unread.
 
-    A state ends by what the client does or by its deadline, which `Connections` looks at: a timer for each state of
-    each request would cost more than the request's framing.
+    A state ends by what the client does or by its deadline, which `HttpConnections` looks at: a timer for each state
+    of each request would cost more than the request's framing.
     """
 
     def __init__(self, serving: Serving) -> None:
@@ -323,7 +323,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._drained: asyncio.Future[None] | None = None
-        self._state = State.HEAD
+        self._state = ConnectionState.HEAD
         self._head: Head | None = None
         self._caller: Caller = STRANGER
         self._ends = Ends()
@@ -342,7 +342,7 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state = State.CLOSING
+        self._state = ConnectionState.CLOSING
         self._serving.connections.leave(self)
         if not self._gone.done():
             self._gone.set_result(None)
@@ -353,7 +353,7 @@ class Connection(asyncio.Protocol):
             self._let_go(len(data))
             return
         self._reader.feed(data)
-        if self._state is not State.ANSWERING and self._drained is None:
+        if self._state is not ConnectionState.ANSWERING and self._drained is None:
             self._advance()
         elif self._reader.held > READ_AHEAD_MAX and self._is_reading:
             self._is_reading = False
@@ -366,17 +366,21 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._wake_writer()
         limits = self._serving.limits
-        if self._state is State.ANSWERING:
+        if self._state is ConnectionState.ANSWERING:
             self._last_until(limits.answer_s)
         elif self._state not in _ENDING:
-            seconds = {State.IDLE: limits.idle_s, State.HEAD: limits.head_s, State.BODY: limits.body_s}
+            seconds = {
+                ConnectionState.IDLE: limits.idle_s,
+                ConnectionState.HEAD: limits.head_s,
+                ConnectionState.BODY: limits.body_s,
+            }
             self._last_until(seconds[self._state])
             self._go_on()
 
     def expire(self) -> None:
         """The time of the state is over."""
         limits = self._serving.limits
-        is_unread = self._drained is not None or self._state is State.CLOSING
+        is_unread = self._drained is not None or self._state is ConnectionState.CLOSING
         left = self._transport.get_write_buffer_size()
         if is_unread and self._unwritten - left >= limits.write_s * limits.write_rate_min:
             self._watch_writing()
@@ -384,13 +388,13 @@ class Connection(asyncio.Protocol):
         self._serving.application().timed_out("write" if is_unread else self._state.value)
         if is_unread:
             self.abort()
-        elif self._state is State.HEAD:
+        elif self._state is ConnectionState.HEAD:
             self._refuse(408, f"the head of the request did not arrive within {limits.head_s:g} s")
-        elif self._state is State.BODY:
+        elif self._state is ConnectionState.BODY:
             self._refuse(408, f"the body did not arrive within {limits.body_s:g} s")
-        elif self._state is State.ANSWERING and self._is_streaming:
+        elif self._state is ConnectionState.ANSWERING and self._is_streaming:
             self.abort()
-        elif self._state is State.ANSWERING:
+        elif self._state is ConnectionState.ANSWERING:
             detail = f"there was no answer within {limits.answer_s:g} s; the request may or may not take effect"
             self._refuse_with(ProblemError(503, detail, kind=ANSWER_OVERDUE, retry_after_s=CROWDED_RETRY_S))
         else:
@@ -398,7 +402,9 @@ class Connection(asyncio.Protocol):
 
     def evict(self) -> None:
         """Make room for another connection."""
-        if self._state in (State.HEAD, State.BODY) and (self._head is not None or self._reader.held):
+        if self._state in (ConnectionState.HEAD, ConnectionState.BODY) and (
+            self._head is not None or self._reader.held
+        ):
             self._refuse_with(_crowded())
         self._close()
         if self._transport.get_write_buffer_size():
@@ -406,12 +412,14 @@ class Connection(asyncio.Protocol):
 
     def shut_down(self) -> None:
         """The server stops: a request that has begun is finished, and is the last."""
-        begun = self._state in (State.BODY, State.ANSWERING) or (self._state is State.HEAD and self._reader.held > 0)
+        begun = self._state in (ConnectionState.BODY, ConnectionState.ANSWERING) or (
+            self._state is ConnectionState.HEAD and self._reader.held > 0
+        )
         if not begun:
             self._close()
 
     def abort(self) -> None:
-        self._state = State.CLOSING
+        self._state = ConnectionState.CLOSING
         self._transport.abort()
 
     def _advance(self) -> None:
@@ -429,8 +437,8 @@ class Connection(asyncio.Protocol):
             return
         if body is not None:
             self._answer(head, body)
-        elif self._state is not State.BODY:
-            self._state = State.BODY
+        elif self._state is not ConnectionState.BODY:
+            self._state = ConnectionState.BODY
             self._last_until(self._serving.limits.body_s)
             if head.expects_continue:
                 self._transport.write(_CONTINUE)
@@ -439,8 +447,8 @@ class Connection(asyncio.Protocol):
         """The head of a request that may be carried out. Raises RefusedRequestError, ProblemError."""
         self._head = self._reader.head()
         if self._head is None:
-            if self._state is State.IDLE and self._reader.held:
-                self._state = State.HEAD
+            if self._state is ConnectionState.IDLE and self._reader.held:
+                self._state = ConnectionState.HEAD
                 self._last_until(self._serving.limits.head_s)
         elif self.is_spare and self._serving.connections.are_too_many and not self._is_vital(self._head.path):
             raise _crowded()
@@ -453,7 +461,7 @@ class Connection(asyncio.Protocol):
         return found is not None and found[0].is_vital
 
     def _answer(self, head: Head, body: bytes) -> None:
-        self._state = State.ANSWERING
+        self._state = ConnectionState.ANSWERING
         self._last_until(self._serving.limits.answer_s)
         self._serving.connections.is_busy(self)
         application = self._serving.application()
@@ -470,7 +478,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         asked = RequestHead(head.method, head.path, head.query, head.headers, path_params, self._caller)
         answer = await application.reply_to(resource, asked, body, self._gone)
-        if self._state is State.ANSWERING:
+        if self._state is ConnectionState.ANSWERING:
             self._end_with(answer, head)
 
     def _end_with(self, answer: Reply, head: Head) -> None:
@@ -489,7 +497,7 @@ class Connection(asyncio.Protocol):
             return
         except Exception:
             logging.getLogger("orderflow.http").exception("a request to %s failed", head.path)
-        if self._state is not State.ANSWERING:
+        if self._state is not ConnectionState.ANSWERING:
             return
         if bridge.is_done:
             self._finish(keep_alive=bridge.keep_alive)
@@ -501,7 +509,7 @@ class Connection(asyncio.Protocol):
     async def _stream(self, content: bytes) -> None:
         if self._drained is not None:
             await asyncio.wait({self._drained})
-        if self._state is not State.ANSWERING:
+        if self._state is not ConnectionState.ANSWERING:
             raise _GoneError
         self._is_streaming = True
         self._transport.write(content)
@@ -513,7 +521,7 @@ class Connection(asyncio.Protocol):
         self._head = None
         self._is_streaming = False
         if keep_alive and not self._transport.is_closing():
-            self._state = State.IDLE
+            self._state = ConnectionState.IDLE
             self._serving.connections.is_quiet(self)
             if self._drained is None:
                 self._last_until(self._serving.limits.idle_s)
@@ -526,7 +534,9 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         if self._reader.held:
             self._advance()
-        if not self._is_reading and (self._state is not State.ANSWERING or self._reader.held <= READ_AHEAD_MAX):
+        if not self._is_reading and (
+            self._state is not ConnectionState.ANSWERING or self._reader.held <= READ_AHEAD_MAX
+        ):
             self._is_reading = True
             self._transport.resume_reading()
 
@@ -545,7 +555,7 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Read on and forget: a client that writes all before it reads would lose the answer by an early end."""
-        self._state = State.LINGERING
+        self._state = ConnectionState.LINGERING
         self._reader.forget()
         self._last_until(self._serving.limits.linger_s)
         self._serving.connections.is_quiet(self)
@@ -557,12 +567,12 @@ class Connection(asyncio.Protocol):
 
     def _let_go(self, size: int) -> None:
         self._lingered += size
-        if self._lingered > self._serving.limits.linger_bytes_max and self._state is State.LINGERING:
+        if self._lingered > self._serving.limits.linger_bytes_max and self._state is ConnectionState.LINGERING:
             self._close()
 
     def _close(self) -> None:
-        if self._state is not State.CLOSING:
-            self._state = State.CLOSING
+        if self._state is not ConnectionState.CLOSING:
+            self._state = ConnectionState.CLOSING
             self._serving.connections.is_quiet(self)
             self._watch_writing()
             self._transport.close()

@@ -13,7 +13,7 @@ from email.utils import formatdate
 
 from orderflow.http.application import Application
 from orderflow.http.gate import Gate
-from orderflow.http.protocol import Connection, Connections, HttpLimits, Serving
+from orderflow.http.protocol import Connection, HttpConnections, HttpLimits, Serving
 from orderflow.http.tls import Certificates, TlsListener
 
 _TICK_S = 1.0
@@ -72,7 +72,7 @@ class HttpServer:
         self._listener = listener
         self._certificates = certificates
         self._serving = Serving(
-            application=application, gate=gate, limits=limits, connections=Connections(limits), now=time.monotonic
+            application=application, gate=gate, limits=limits, connections=HttpConnections(limits), now=time.monotonic
         )
         shortest = min(
             limits.handshake_s,

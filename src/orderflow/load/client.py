@@ -44,7 +44,7 @@ class NothingAnswersError(Exception):
 
 
 @dataclass(slots=True)
-class Reply:
+class HttpReply:
     """An answer. `retry_after_s` is None where the header is not there."""
 
     status: int = 0
@@ -97,7 +97,7 @@ class LoadClient:
         self._endpoint = endpoint
         self._connection: _Connection | None = None
 
-    async def ask(self, request: bytes, timeout_s: float) -> Reply:
+    async def ask(self, request: bytes, timeout_s: float) -> HttpReply:
         """Raises NothingAnswersError, LostError."""
         connection = self._connection
         if connection is None or connection.closed:
@@ -131,7 +131,7 @@ class Pool:
         self._endpoint = endpoint
         self._idle: list[LoadClient] = []
 
-    async def ask(self, request: bytes, timeout_s: float) -> Reply:
+    async def ask(self, request: bytes, timeout_s: float) -> HttpReply:
         """Raises NothingAnswersError, LostError."""
         client = self._idle.pop() if self._idle else LoadClient(self._endpoint)
         reply = await client.ask(request, timeout_s)
@@ -151,13 +151,13 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[Reply] | None = None
-        self._reply = Reply()
+        self._answer: asyncio.Future[HttpReply] | None = None
+        self._reply = HttpReply()
         self._parts: list[bytes] = []
 
-    async def ask(self, request: bytes, timeout_s: float) -> Reply:
+    async def ask(self, request: bytes, timeout_s: float) -> HttpReply:
         assert self._transport is not None
-        answer: asyncio.Future[Reply] = self._loop.create_future()
+        answer: asyncio.Future[HttpReply] = self._loop.create_future()
         self._answer = answer
         limit = self._loop.call_later(timeout_s, self._fail, "no answer in time")
         self._transport.write(request)
@@ -188,7 +188,7 @@ class _Connection(asyncio.Protocol):
         self._fail("the connection broke")
 
     def on_message_begin(self) -> None:
-        self._reply = Reply()
+        self._reply = HttpReply()
         self._parts = []
 
     def on_header(self, name: bytes, value: bytes) -> None:

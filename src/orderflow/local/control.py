@@ -61,7 +61,7 @@ def _wait_until_ready(
     while True:
         found = state.read(home.state)
         if found is not None and found.supervisor.pid == process.pid and found.phase == state.READY:
-            tell_ready(reporter, found.processes, settings, found.carrier, detached=True)
+            tell_ready(reporter, found.processes, settings, found.event_log, detached=True)
             return
         said = _since(log, begin)
         if process.poll() is not None:

@@ -1,4 +1,4 @@
-"""The one folder in which everything of a run lives, and what it remembers: passwords, identity, carrier."""
+"""The one folder in which everything of a run lives, and what it remembers: passwords, identity, event log."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ WHO_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Carrier:
-    """What carries the events of a home: "postgres", or "kafka" with our own broker or one at `bootstrap`.
+class EventLog:
+    """Where the events of a home are kept: in "postgres", or "kafka" with our own broker or one at `bootstrap`.
 
     Our own one may be `secure`: it wants a password of everybody, and each has its own rights.
     """
@@ -52,7 +52,7 @@ class Carrier:
             return f"Kafka at {self.bootstrap}"
         return "a local Kafka with passwords and rights" if self.secure else "a local Kafka"
 
-    def holds_what(self, other: Carrier) -> bool:
+    def holds_what(self, other: EventLog) -> bool:
         """Whether the events of the other are here too: our own broker keeps them, whoever may come to it."""
         return replace(self, secure=False) == replace(other, secure=False)
 
@@ -92,16 +92,17 @@ class Home:
     def exists(self) -> bool:
         return self.marker.is_file()
 
-    def carrier(self) -> Carrier | None:
+    def event_log(self) -> EventLog | None:
         """What this home ran on last; None before the first time. Raises LocalError."""
-        noted = self._recall().get("carrier")
+        found = self._recall()
+        noted = found.get("event_log", found.get("carrier"))  # release 0.1.0 wrote "carrier"
         if not isinstance(noted, dict):
             return None
-        return Carrier(str(noted.get("transport")), noted.get("bootstrap"), bool(noted.get("secure")))
+        return EventLog(str(noted.get("transport")), noted.get("bootstrap"), bool(noted.get("secure")))
 
-    def remember_carrier(self, carrier: Carrier, broker: str | None = None) -> None:
+    def remember_event_log(self, event_log: EventLog, broker: str | None = None) -> None:
         """`broker` is where our own one stands."""
-        self._remember({**self._recall(), "carrier": asdict(carrier), "broker": broker})
+        self._remember({**self._recall(), "event_log": asdict(event_log), "broker": broker})
 
     def installation(self) -> UUID | None:
         """Whose data this home holds; None before the first time. Raises LocalError."""

@@ -56,7 +56,7 @@ def lines(
 
     What was rotated away is looked at too. What is added is in order of time within each look.
     """
-    readers = [Reader(name, path) for name, path in logs.items()]
+    readers = [LogReader(name, path) for name, path in logs.items()]
     ends = [deque((each for each in reader.kept() if wanted(each.text)), maxlen=last) for reader in readers]
     yield from [(each.log, each.text) for each in merge(*ends, key=_time)][-last if last else sys.maxsize :]
     while follow:
@@ -66,7 +66,7 @@ def lines(
             time.sleep(LOOK_EVERY_S)
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """`at` is its time in s since the epoch; a line that tells none is of the time of the one before it, or of the
     time at which its file was written last.
     """
@@ -77,7 +77,7 @@ class Line(NamedTuple):
 
 
 @dataclass(slots=True)
-class Reader:
+class LogReader:
     """One log. It may be rotated while we read: replaced by a new file, or emptied."""
 
     name: str
@@ -86,7 +86,7 @@ class Reader:
     inode: int = 0
     at: float = 0.0
 
-    def kept(self) -> Iterator[Line]:
+    def kept(self) -> Iterator[LogLine]:
         """All that there is, the oldest of the rotated files first; afterwards `added` goes on behind it."""
         for path in sorted(self.path.parent.glob(f"{self.path.name}.*"), key=_age, reverse=True):
             if _age(path):
@@ -95,7 +95,7 @@ class Reader:
                     yield from (self._line(line, written_at) for line in file)
         yield from self.added()
 
-    def added(self) -> Iterator[Line]:
+    def added(self) -> Iterator[LogLine]:
         """Whole lines since the last look."""
         try:
             with self.path.open("rb") as file:
@@ -109,10 +109,10 @@ class Reader:
         except FileNotFoundError:
             return
 
-    def _line(self, line: bytes, written_at: float) -> Line:
+    def _line(self, line: bytes, written_at: float) -> LogLine:
         shown = line.decode(errors="replace").rstrip()
         self.at = time_of(shown) or self.at
-        return Line(self.name, shown, self.at or written_at)
+        return LogLine(self.name, shown, self.at or written_at)
 
     def _find_place(self, descriptor: int) -> os.stat_result:
         status = os.fstat(descriptor)
@@ -137,7 +137,7 @@ def time_of(line: str) -> float | None:
         return None
 
 
-def _time(line: Line) -> float:
+def _time(line: LogLine) -> float:
     return line.at
 
 

@@ -15,7 +15,7 @@ import asyncpg
 from orderflow.core.dead_letters import FLOW_STATUS
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.queries import load_queries
-from orderflow.core.postgres.schema import Applied, Fetch, MigrationSequence, installation_of, settle_installation
+from orderflow.core.postgres.schema import Applied, Fetch, MigrationSequence, claim_installation, installation_of
 from orderflow.core.postgres.sessions import Connection, connect, leave, translated
 from orderflow.core.store import DataRefusedError, SchemaBehindError, StoreUnavailableError
 from orderflow.core.transport import Claim, TopicMissingError, TopicSettings, TransportUnavailableError
@@ -190,10 +190,10 @@ async def agree_on_installation(settings: Settings) -> UUID:
 async def _agree(databases: list[Fetch]) -> UUID:
     found = [await installation_of(fetch) for fetch in databases]
     proposed = next((each for each in found if each is not None), None) or uuid4()
-    settled = [proposed := await settle_installation(fetch, proposed) for fetch in databases]
-    if len(set(settled)) > 1:
+    owners = [proposed := await claim_installation(fetch, proposed) for fetch in databases]
+    if len(set(owners)) > 1:
         each = ", ".join(
-            f"{name} of {installation}" for name, installation in zip(service_names(), settled, strict=True)
+            f"{name} of {installation}" for name, installation in zip(service_names(), owners, strict=True)
         )
         raise LocalError(f"the databases belong to different installations: {each}; check the database settings")
     return proposed
@@ -301,7 +301,7 @@ async def _count(settings: Settings, name: str, query: str) -> int:
 
 
 async def migrate(settings: Settings, *, topics: bool = False, take_over_topics: bool = False) -> Sequence[Applied]:
-    """Make what is missing, and settle whose databases these are.
+    """Make what is missing, and claim the databases.
 
     `topics`: claim topics and groups for this installation too, and make those that are missing;
     `take_over_topics`: the same, whosesoever they were. Raises MissingRightsError, LocalError, SettingsError.
@@ -309,12 +309,12 @@ async def migrate(settings: Settings, *, topics: bool = False, take_over_topics:
     async with _reachable(settings) as (reached, server):
         await make_databases(reached, server)
         applied = await make_tables(services.plans(reached))
-        settled = await agree_on_installation(reached)
+        installation = await agree_on_installation(reached)
         home = Home(settings.home)
         if home.exists():
-            home.remember_installation(settled)
+            home.remember_installation(installation)
         if topics or take_over_topics:
-            await make_topics(reached, settled, take_over=take_over_topics)
+            await make_topics(reached, installation, take_over=take_over_topics)
         return applied
 
 

@@ -18,7 +18,7 @@ from orderflow.core.access import CannotVerifyError, InvalidTokenError, Role
 from orderflow.local import state
 from orderflow.local.control import end_leftovers
 from orderflow.local.errors import LocalError
-from orderflow.local.home import Carrier, Home, authority_of
+from orderflow.local.home import EventLog, Home, authority_of
 from orderflow.local.kafka import LocalKafka
 from orderflow.local.logs import rotate_for_ever
 from orderflow.local.postgres import EmbeddedPostgres
@@ -26,11 +26,11 @@ from orderflow.local.preparation import Preparation
 from orderflow.local.reporter import Reporter, tell_ready
 from orderflow.local.state import (
     ProcessMark,
-    State,
+    RunState,
     broker_port,
-    choose_carrier,
-    with_carrier,
+    choose_event_log,
     with_embedded,
+    with_event_log,
     with_master_key,
 )
 from orderflow.local.supervisor import Fleet, ServerUnit, Supervisor, UpOptions, first_local_error
@@ -46,7 +46,7 @@ OWNERS_ROLES = frozenset({Role.SHOP, Role.OPERATOR, Role.APPROVER})
 """Whoever can read the files of a home has all of its data anyway."""
 
 
-class Run:
+class LocalRun:
     """One life of a home."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Run:
         self._home = Home.open(settings.home)
         self._mark = ProcessMark.of(os.getpid())
         self._phase = state.STARTING
-        self._carrier = ""
+        self._event_log = ""
         self._secure = False
         self._server: EmbeddedPostgres | None = None
         self._unwritten = asyncio.Event()
@@ -101,8 +101,8 @@ class Run:
         if left := await asyncio.to_thread(end_leftovers, self._home):
             self._reporter.note(f"Stopped {left} processes from an earlier run")
         self._write_state()
-        remembered = self._home.carrier()
-        chosen = choose_carrier(
+        remembered = self._home.event_log()
+        chosen = choose_event_log(
             self._settings, remembered, own_broker=self._options.own_broker, secure=self._options.secure
         )
         if self._options.drain and remembered is not None:
@@ -113,13 +113,17 @@ class Run:
         self._home.remember_installation(installation)
         if remembered is not None and not remembered.holds_what(chosen):
             await self._require_nothing_under_way(remembered, chosen)
-        self._settings, self._carrier, self._secure = with_carrier(self._settings, chosen), str(chosen), chosen.secure
+        self._settings, self._event_log, self._secure = (
+            with_event_log(self._settings, chosen),
+            str(chosen),
+            chosen.secure,
+        )
         self._note_state()
         if chosen.own_broker:
             await self._start_broker(chosen)
         self._reporter.step("Creating the topics")
         await self._preparation.topics(self._settings, installation, take_over=self._options.take_over)
-        self._home.remember_carrier(chosen, self._settings.kafka_bootstrap if chosen.own_broker else None)
+        self._home.remember_event_log(chosen, self._settings.kafka_bootstrap if chosen.own_broker else None)
         self._reporter.step("Starting the services")
         await self._supervisor.start(*self._fleet.units(self._settings, self._options, self._home))
         self._set_phase(state.READY)
@@ -135,7 +139,7 @@ class Run:
         self._reporter.step("Preparing the databases")
         return await self._preparation.databases(self._settings, self._server)
 
-    async def _start_broker(self, chosen: Carrier) -> None:
+    async def _start_broker(self, chosen: EventLog) -> None:
         self._reporter.step("Starting Kafka")
         broker = self._own_broker(chosen)
         await self._supervisor.start(ServerUnit(broker))
@@ -145,10 +149,10 @@ class Run:
             self._reporter.step("Granting each service its rights")
             await asyncio.to_thread(grant, users(self._settings), of_owner(broker.owners_listener))
 
-    async def _require_nothing_under_way(self, remembered: Carrier, chosen: Carrier) -> None:
+    async def _require_nothing_under_way(self, remembered: EventLog, chosen: EventLog) -> None:
         """Events that wait on one transport are not seen by consumers of another."""
         self._reporter.step(f"Checking whether anything is under way on {remembered}")
-        old = with_carrier(self._settings, remembered)
+        old = with_event_log(self._settings, remembered)
         broker = ServerUnit(self._own_broker(remembered)) if remembered.own_broker else None
         try:
             if broker is not None:
@@ -194,9 +198,9 @@ class Run:
             kept=self._settings.log_files_kept,
         )
 
-    def _own_broker(self, carrier: Carrier) -> LocalKafka:
+    def _own_broker(self, event_log: EventLog) -> LocalKafka:
         authority = None
-        if carrier.secure:
+        if event_log.secure:
             from orderflow.local.authority import Authority
 
             authority = Authority(authority_of(self._home.path))
@@ -222,13 +226,13 @@ class Run:
 
     def _write_state(self) -> None:
         """Raises LocalError."""
-        State(
+        RunState(
             supervisor=self._mark,
             phase=self._phase,
             processes=self._supervisor.running(),
             down=self._supervisor.down(),
             transport=self._settings.transport,
-            carrier=self._carrier,
+            event_log=self._event_log,
             secure=self._secure,
             postgres=None if self._server is None else self._server.where,
             bootstrap=self._settings.kafka_bootstrap if self._settings.transport == "kafka" else None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orderflow.local.errors import LocalError
 from orderflow.local.home import (
-    Carrier,
+    EventLog,
     Home,
     authority_of,
     database_name,
@@ -109,11 +109,11 @@ class Down:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RunState:
     """`processes` is what runs, `down` what should.
 
     `postgres` is the folder of the socket or HOST:PORT, `bootstrap` the broker's address, if any.
-    `carrier` says in words what carries the events; `secure`: that is our own broker, which wants passwords.
+    `event_log` says in words where the events are; `secure`: in our own broker, which wants passwords.
     """
 
     supervisor: ProcessMark
@@ -121,7 +121,7 @@ class State:
     processes: tuple[Running, ...] = ()
     down: tuple[Down, ...] = ()
     transport: str = "postgres"
-    carrier: str = ""
+    event_log: str = ""
     secure: bool = False
     postgres: str | None = None
     bootstrap: str | None = None
@@ -131,14 +131,15 @@ class State:
         write_json(path, asdict(self))
 
 
-def read(path: Path) -> State | None:
+def read(path: Path) -> RunState | None:
     """None when there is none, or when it cannot be understood."""
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         supervisor = ProcessMark(**found.pop("supervisor"))
         processes = tuple(Running(**process) for process in found.pop("processes"))
         down = tuple(Down(**each) for each in found.pop("down", ()))
-        return State(supervisor=supervisor, processes=processes, down=down, **found)
+        found.setdefault("event_log", found.pop("carrier", ""))  # a run of release 0.1.0 wrote "carrier"
+        return RunState(supervisor=supervisor, processes=processes, down=down, **found)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -152,7 +153,7 @@ def attached(settings: Settings) -> Settings:
     return settings if found is None else joining(settings, found)
 
 
-def joining(settings: Settings, found: State) -> Settings:
+def joining(settings: Settings, found: RunState) -> Settings:
     """As `attached`, to this run."""
     joined = settings
     if not settings.is_given("transport"):
@@ -168,7 +169,7 @@ def joining(settings: Settings, found: State) -> Settings:
     return with_embedded(joined, lambda name: database_url(where, name, name, secrets.password(name)))
 
 
-def running(home: Home) -> State | None:
+def running(home: Home) -> RunState | None:
     """What runs; None when no supervisor does."""
     found = read(home.state)
     return found if found is not None and found.supervisor.runs else None
@@ -190,30 +191,30 @@ def with_master_key(settings: Settings) -> Settings:
     return settings.replaced(keys_master_key=Secret(made, HIDDEN))
 
 
-def choose_carrier(
-    settings: Settings, remembered: Carrier | None, *, own_broker: bool, secure: bool | None = None
-) -> Carrier:
+def choose_event_log(
+    settings: Settings, remembered: EventLog | None, *, own_broker: bool, secure: bool | None = None
+) -> EventLog:
     """`up --kafka`, else what a setting says, else what the home remembers, else the log in PostgreSQL.
 
     Our own broker stays secure, or not, until somebody says otherwise.
     """
     if own_broker:
         as_before = remembered is not None and remembered.secure
-        return Carrier("kafka", secure=as_before if secure is None else secure)
+        return EventLog("kafka", secure=as_before if secure is None else secure)
     if not settings.is_given("transport") and remembered is not None:
         return remembered
     if settings.transport == "kafka":
-        return Carrier("kafka", settings.kafka_bootstrap)
-    return Carrier("postgres")
+        return EventLog("kafka", settings.kafka_bootstrap)
+    return EventLog("postgres")
 
 
-def with_carrier(settings: Settings, carrier: Carrier) -> Settings:
-    """The settings with what carries the events; our own broker stands where `kafka_bootstrap` says."""
-    if carrier.transport == "postgres":
+def with_event_log(settings: Settings, event_log: EventLog) -> Settings:
+    """The settings with the event log; our own broker stands where `kafka_bootstrap` says."""
+    if event_log.transport == "postgres":
         return dataclasses.replace(settings, transport="postgres")
-    bootstrap = carrier.bootstrap or settings.kafka_bootstrap
+    bootstrap = event_log.bootstrap or settings.kafka_bootstrap
     found = dataclasses.replace(settings, transport="kafka", kafka_bootstrap=bootstrap)
-    return with_own_broker(found, secure=carrier.secure) if carrier.own_broker else found
+    return with_own_broker(found, secure=event_log.secure) if event_log.own_broker else found
 
 
 def with_own_broker(settings: Settings, *, secure: bool) -> Settings:

@@ -38,7 +38,7 @@ from orderflow.settings import Secret, Settings
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 10.0
-SETTLED_AFTER_S = 30.0
+STABLE_AFTER_S = 30.0
 READY_TIMEOUT_S = 60.0
 TERM_TIMEOUT_S = 3.0
 CRASH_AT = "ORDERFLOW_CRASH_AT"
@@ -56,7 +56,7 @@ def restart_delay_s(failures: int) -> float:
 
 
 @dataclass(slots=True, eq=False)
-class Kept:
+class SupervisedUnit:
     """A unit under supervision. `why` it does not run is said where it has no `mark`."""
 
     unit: Unit
@@ -85,7 +85,7 @@ class Supervisor:
     def __init__(self, reporter: Reporter, changed: Callable[[], None]) -> None:
         self._reporter = reporter
         self._changed = changed
-        self._kept: list[Kept] = []
+        self._kept: list[SupervisedUnit] = []
         self._stopping = False
 
     def running(self) -> tuple[Running, ...]:
@@ -100,7 +100,7 @@ class Supervisor:
 
     async def start(self, *units: Unit) -> None:
         """Start units side by side and keep them. Raises LocalError when one cannot be started."""
-        fresh = [Kept(unit) for unit in units]
+        fresh = [SupervisedUnit(unit) for unit in units]
         self._kept.extend(fresh)
         try:
             async with asyncio.TaskGroup() as group:
@@ -130,7 +130,7 @@ class Supervisor:
                 with contextlib.suppress(OSError):
                     kept.unit.process.kill()
 
-    async def _first_start(self, kept: Kept) -> None:
+    async def _first_start(self, kept: SupervisedUnit) -> None:
         try:
             await kept.unit.start()
         except OSError as error:
@@ -138,25 +138,25 @@ class Supervisor:
         self._note_process(kept)
         kept.task = asyncio.create_task(self._keep(kept), name=f"keep {kept.unit.name}")
 
-    async def _stop_one(self, kept: Kept) -> None:
+    async def _stop_one(self, kept: SupervisedUnit) -> None:
         try:
             await kept.unit.stop()
         except (OSError, LocalError) as error:
             self._reporter.note(f"{kept.unit.name} could not be stopped cleanly: {_words(error)}")
         self._note_end(kept, "it was stopped")
 
-    async def _keep(self, kept: Kept) -> None:
+    async def _keep(self, kept: SupervisedUnit) -> None:
         failures = 0
         while kept.unit.process is not None:
             started = time.monotonic()
             status = await watch(kept.unit.process)
             lived_s = time.monotonic() - started
             self._note_end(kept, f"it {_how_it_ended(status)}")
-            failures = 1 if lived_s >= SETTLED_AFTER_S else failures + 1
+            failures = 1 if lived_s >= STABLE_AFTER_S else failures + 1
             self._reporter.note(f"{kept.unit.name} {_how_it_ended(status)}; starting it again")
             await self._restart(kept, failures)
 
-    async def _restart(self, kept: Kept, failures: int) -> None:
+    async def _restart(self, kept: SupervisedUnit, failures: int) -> None:
         """Tries until it runs, whatever comes in between: a full disk gives errors that nobody has foreseen."""
         while not self._stopping:
             await asyncio.sleep(restart_delay_s(failures))
@@ -175,13 +175,13 @@ class Supervisor:
             self._reporter.note(f"{kept.unit.name} is back at {kept.unit.address}")
             return
 
-    def _note_process(self, kept: Kept) -> None:
+    def _note_process(self, kept: SupervisedUnit) -> None:
         process = kept.unit.process
         with contextlib.suppress(psutil.Error):
             kept.mark = None if process is None else ProcessMark.of(process.pid)
         self._changed()
 
-    def _note_end(self, kept: Kept, why: str) -> None:
+    def _note_end(self, kept: SupervisedUnit, why: str) -> None:
         kept.mark, kept.why = None, why
         self._changed()
 

@@ -48,7 +48,7 @@ from orderflow.observability.logs import Level, Line, LogWriter, clean, redact
 _LEVELS = dict.fromkeys(Outcome, Level.INFO) | {
     Outcome.PARKED: Level.WARNING,
     Outcome.DEAD: Level.ERROR,
-    Outcome.PASSED: Level.DEBUG,
+    Outcome.IGNORED: Level.DEBUG,
     Outcome.DEFERRED: Level.DEBUG,
 }
 _ALERT_LEVELS = {

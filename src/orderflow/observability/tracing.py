@@ -60,7 +60,7 @@ OURS = "/orderflow/"
 LINKS_MAX = 128
 """OTEL_SPAN_LINK_COUNT_LIMIT, as the specification has it."""
 
-_UNTOLD = frozenset({Outcome.PASSED, Outcome.DEFERRED})
+_UNTOLD = frozenset({Outcome.IGNORED, Outcome.DEFERRED})
 _READ_ONLY = frozenset({"GET", "HEAD"})
 _SPAN_IDS = 1 << 64
 Context = tuple[int, int]
@@ -115,14 +115,14 @@ class Tracing:
         self,
         names: Names,
         take: Callable[[TraceSpan], None],
-        chance: random.Random,
+        rng: random.Random,
         *,
         ratio: float = 1.0,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._names = names
         self._take = take
-        self._chance = chance
+        self._rng = rng
         self._kept_below = round(ratio * _SPAN_IDS)
         self._wall_ns = wall_ns
         self._offset_name = "messaging.kafka.offset" if names.system == "kafka" else "orderflow.offset"
@@ -279,14 +279,14 @@ class Tracing:
 
     def _shared(self, count: int) -> Sequence[Context]:
         """The span of a batch of several, which theirs are linked with; none of a message alone."""
-        return ((self._chance.getrandbits(128) or 1, self._new_id()),) if count > 1 else ()
+        return ((self._rng.getrandbits(128) or 1, self._new_id()),) if count > 1 else ()
 
     def _new_in(self, trace: Context) -> Context:
         """A span that nobody has to find."""
         return trace[0], self._new_id()
 
     def _new_id(self) -> int:
-        return self._chance.getrandbits(64) or 1
+        return self._rng.getrandbits(64) or 1
 
 
 def sampled(traceparent: str | None) -> Context | None:

@@ -90,7 +90,7 @@ class ConcealedCustomers:
 
     async def begin(self) -> None:
         """To be awaited first. Raises WrongMasterKeyError, StoreUnavailableError, SchemaBehindError."""
-        await self._keys.settle(self._master)
+        await self._keys.claim(self._master)
         self._erasure = await self._keys.last_erasure()
         self._looked_at = self._clock.monotonic()
 

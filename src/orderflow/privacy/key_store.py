@@ -34,8 +34,8 @@ class KeyStore:
             lookups_only=True,
         )
 
-    async def settle(self, master: MasterKey) -> None:
-        """Raises WrongMasterKeyError: the keys here are wrapped under another one."""
+    async def claim(self, master: MasterKey) -> None:
+        """Note which master key the keys here are wrapped under. Raises WrongMasterKeyError: it is another one."""
         rows = await self._fetch("keep_master", master.fingerprint)
         if rows[0]["fingerprint"] != master.fingerprint:
             raise WrongMasterKeyError

@@ -208,7 +208,7 @@ class Alerts:
         webhook: Webhook,
         signals: Signals,
         clock: Clock,
-        chance: random.Random,
+        rng: random.Random,
         *,
         backoff: Backoff = BACKOFF,
         every_s: float = EVERY_S,
@@ -219,7 +219,7 @@ class Alerts:
         self._webhook = webhook
         self._signals = signals
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._backoff = backoff
         self._every_s = every_s
         self._gap_s = gap_s
@@ -347,7 +347,7 @@ class Alerts:
             gathered = self._gathered.pop(kind)
             about = TYPE if isinstance(gathered.data, DeadLetters) else ALARM_TYPE
             body = msgspec.json.encode(Alert(about, rfc3339(gathered.since_ms).decode(), gathered.data))
-            message_id = f"msg_{uuid7(self._clock.wall_ms(), self._chance).hex}"
+            message_id = f"msg_{uuid7(self._clock.wall_ms(), self._rng).hex}"
             self._messages[kind] = _Message(gathered.data, now, message_id, body)
             self._sent_at[kind] = now
         if self._not_before:
@@ -390,7 +390,7 @@ class Alerts:
         if last:
             self._end(kind, AlertOutcome.DROPPED, str(error))
             return
-        delay_s = self._backoff.delay_ms(message.attempts, self._chance) / 1000
+        delay_s = self._backoff.delay_ms(message.attempts, self._rng) / 1000
         message.due_at = now + max(delay_s, error.after_s)
         self._tell(AlertOutcome.RETRIED, message.data, str(error))
 
@@ -408,12 +408,12 @@ class Alerts:
 
 
 @asynccontextmanager
-async def alerting(settings: Settings, signals: Signals, clock: Clock, chance: random.Random) -> AsyncIterator[None]:
+async def alerting(settings: Settings, signals: Signals, clock: Clock, rng: random.Random) -> AsyncIterator[None]:
     """While the block runs, dead letters and alarms are told to `alert_url`, if any; at its end, what still waits."""
     if settings.alert_url is None:
         yield
         return
-    alerts = Alerts(Webhook(settings.alert_url.reveal(), settings.alert_key(), clock), signals, clock, chance)
+    alerts = Alerts(Webhook(settings.alert_url.reveal(), settings.alert_key(), clock), signals, clock, rng)
     signals.subscribe(alerts)
     alerts.start()
     try:

@@ -89,7 +89,7 @@ class Surroundings:
     store: OperatedStore
     signals: Signals
     clock: Clock
-    chance: random.Random
+    rng: random.Random
     stopping: asyncio.Event
     customers: Customers = field(default_factory=ClearCustomers)
 

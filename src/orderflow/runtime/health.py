@@ -236,8 +236,8 @@ def usage_reader(pools: Callable[[], Mapping[str, Usage]], queues: Callable[[], 
 
 
 def gauge_readers(store: OperatedStore, queues: Queues) -> Sequence[Reader]:
-    """Outbox, parked keys, lag, expired records. A reader whose source is away leaves its gauges out. What counts all
-    that is parked is `kept`.
+    """Outbox, stuck keys, lag, expired records. A reader whose source is away leaves its gauges out. What counts all
+    that is stuck is `kept`.
     """
 
     async def outbox() -> dict[str, dict[Labels, float]]:
@@ -247,12 +247,11 @@ def gauge_readers(store: OperatedStore, queues: Queues) -> Sequence[Reader]:
             "outbox_oldest_seconds": {(): backlog.oldest_ms / 1000},
         }
 
-    async def parked() -> dict[str, dict[Labels, float]]:
+    async def stuck() -> dict[str, dict[Labels, float]]:
         found = await store.recovery.summary()
         names = ("keys", "retrying", "dead", "held")
         return {
-            f"parked_{name}": {(("consumer", each.consumer),): getattr(each, name) for each in found}
-            for name in names
+            f"stuck_{name}": {(("consumer", each.consumer),): getattr(each, name) for each in found} for name in names
         }
 
     async def expired() -> dict[str, dict[Labels, float]]:
@@ -262,7 +261,7 @@ def gauge_readers(store: OperatedStore, queues: Queues) -> Sequence[Reader]:
             lost[place] = lost.get(place, 0) + each.count
         return {"expired_records": lost}
 
-    return (outbox, kept(parked), expired, kept(_dead_reader(store)), _lag_reader(queues))
+    return (outbox, kept(stuck), expired, kept(_dead_reader(store)), _lag_reader(queues))
 
 
 def _lag_reader(queues: Queues) -> Reader:

@@ -34,7 +34,7 @@ HARD_END_S = 5.0
 Announce = Callable[[dict[str, object]], None]
 
 
-class ExitCode(IntEnum):
+class ProcessExit(IntEnum):
     """How a service's process ends."""
 
     OK = 0
@@ -44,10 +44,10 @@ class ExitCode(IntEnum):
     STANDSTILL = 7
 
 
-_CODES: Mapping[type[Exception], ExitCode] = {
-    SettingsError: ExitCode.SETTINGS,
-    SchemaBehindError: ExitCode.SCHEMA,
-    StandstillError: ExitCode.STANDSTILL,
+_CODES: Mapping[type[Exception], ProcessExit] = {
+    SettingsError: ProcessExit.SETTINGS,
+    SchemaBehindError: ProcessExit.SCHEMA,
+    StandstillError: ProcessExit.STANDSTILL,
 }
 
 
@@ -76,7 +76,7 @@ async def run_service(
         log = _open_log(service, settings, clock)
         listeners = listen_at_both(service.name, settings)
     except (SettingsError, CannotListenError) as error:
-        return _say(error, ExitCode.SETTINGS if isinstance(error, SettingsError) else ExitCode.FAILED)
+        return _say(error, ProcessExit.SETTINGS if isinstance(error, SettingsError) else ProcessExit.FAILED)
     try:
         with routed_logging(log):
             async with beside(insist(log, open_to_all)):
@@ -85,7 +85,7 @@ async def run_service(
         return _tell(log, error, _CODES[type(error)])
     except Exception as error:  # noqa: BLE001  (the last resort of a process: one sentence, never a trace)
         log.write(Level.ERROR, "process-failed", error_fields(error))
-        return _say(f"{service.name} failed: {type(error).__name__}: {error}", ExitCode.FAILED)
+        return _say(f"{service.name} failed: {type(error).__name__}: {error}", ProcessExit.FAILED)
     finally:
         for listener in listeners:
             listener.close()
@@ -112,25 +112,25 @@ async def _serve(
     if settings.alert_url and not settings.alert_secret:
         log.write(Level.WARNING, "alerts-unsigned", {"detail": "set alert_secret, so that receivers can trust them"})
     arm(settings, service.name, log)
-    chance = system_random()
+    rng = system_random()
     async with (
-        alerting(settings, signals, clock, chance),
-        tracing(service, settings, signals, chance) as spans,
+        alerting(settings, signals, clock, rng),
+        tracing(service, settings, signals, rng) as spans,
         beside(sum_up(log)),
     ):
-        process = ServiceProcess(service, settings, signals, metrics, clock, chance, listeners, spans)
+        process = ServiceProcess(service, settings, signals, metrics, clock, rng, listeners, spans)
         process.open()
         log.write(Level.INFO, "listening", {**process.places, "connections_max": process.connections_max})
         try:
             await process.run_until(stopping, announce)
         except StandstillError:
-            end_hard(settings.drain_timeout_s + HARD_END_S, ExitCode.STANDSTILL)
+            end_hard(settings.drain_timeout_s + HARD_END_S, ProcessExit.STANDSTILL)
             raise
         finally:
             log.write(Level.INFO, "stopping")
             await process.close(settings.drain_timeout_s)
     log.write(Level.INFO, "stopped")
-    return ExitCode.OK
+    return ProcessExit.OK
 
 
 def arm(settings: Settings, service: str, log: LogWriter) -> None:
@@ -188,12 +188,12 @@ def _open_log(service: Service, settings: Settings, clock: Clock) -> LogWriter:
         raise SettingsError(f"log_file {settings.log_file} cannot be written: {error.strerror}") from error
 
 
-def _tell(log: LogWriter, error: Exception, code: ExitCode) -> int:
+def _tell(log: LogWriter, error: Exception, code: ProcessExit) -> int:
     log.write(Level.ERROR, "cannot-run", {"error": redact(str(error))})
     return _say(error, code)
 
 
-def _say(sentence: object, code: ExitCode) -> int:
+def _say(sentence: object, code: ProcessExit) -> int:
     """On standard error, whose reader may be gone or stand still."""
     stderr = descriptor_sink(2)
     stderr.write(f"{redact(str(sentence))}\n".encode("utf-8", "backslashreplace"))

@@ -78,7 +78,7 @@ class ServiceProcess:
         signals: Signals,
         metrics: Metrics,
         clock: Clock,
-        chance: random.Random,
+        rng: random.Random,
         listeners: tuple[socket.socket, socket.socket],
         tracing: Tracing | None = None,
     ) -> None:
@@ -86,14 +86,14 @@ class ServiceProcess:
         self._settings = settings
         self._signals = signals
         self._clock = clock
-        self._chance = chance
+        self._rng = rng
         self._stopping = asyncio.Event()
         self._hopeless = asyncio.Event()
         self._retry_loops: list[RetryLoop] = []
         self._why = ""
         self._health = HealthCheck(clock, service=service.name)
         observers = (metrics.observe_request, metrics.observe_refusal, metrics.observe_timeout)
-        self._state = ApplicationState(chance, *observers, tracing=tracing)
+        self._state = ApplicationState(rng, *observers, tracing=tracing)
         self._readers: Sequence[Reader] = ()
         probes = [*health_operations(self._health), metrics_operation(metrics, lambda: self._readers)]
         http = http_limits(settings)
@@ -171,7 +171,7 @@ class ServiceProcess:
         self._health.database_ms = store.clock_ms
         self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         transport = await self._until_open(
-            "transport", lambda: open_transport(self._service, self._settings, store, self._chance)
+            "transport", lambda: open_transport(self._service, self._settings, store, self._rng)
         )
         self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         self._parts.push_async_callback(transport.close)
@@ -198,7 +198,7 @@ class ServiceProcess:
             store=store,
             signals=self._signals,
             clock=self._clock,
-            chance=self._chance,
+            rng=self._rng,
             stopping=self._stopping,
             customers=customers,
         )
@@ -245,7 +245,7 @@ class ServiceProcess:
         self._readers = (self._doors.gauges, usage, *gauge_readers(store, queues))
         operators = operator_operations(self._service, engine.recovery, engine.overruling, queues)
         own = self._service.api(context) if self._service.api is not None else ()
-        proposals = Proposals(store.recovery, lambda: uuid7(self._clock.wall_ms(), self._chance))
+        proposals = Proposals(store.recovery, lambda: uuid7(self._clock.wall_ms(), self._rng))
         return [*proposals.over([*own, *operators]), *proposals.operations(), *self._extensions]
 
     def _make_engine(
@@ -258,7 +258,7 @@ class ServiceProcess:
             gateway=gateway,
             signals=self._signals,
             clock=self._clock,
-            chance=self._chance,
+            rng=self._rng,
             config=engine_config(self._settings),
             held=game_day.held if game_day else lambda _: "",
             end=self._end,
@@ -310,7 +310,7 @@ class ServiceProcess:
 
     def _retry_loop(self, component: str) -> RetryLoop:
         backoff = Backoff(_FIRST_WAIT_MS, _LONGEST_WAIT_MS)
-        retries = RetryLoop(self._service.name, component, backoff, self._signals, self._clock, self._chance)
+        retries = RetryLoop(self._service.name, component, backoff, self._signals, self._clock, self._rng)
         self._retry_loops.append(retries)
         return retries
 

@@ -14,7 +14,7 @@ from orderflow.core import postgres_log
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.dead_letters import FLOW_STATUS, topic_of
 from orderflow.core.engine import EngineConfig
-from orderflow.core.postgres.schema import check, installation_of, schema_of, settle_installation, verify_machine
+from orderflow.core.postgres.schema import check, claim_installation, installation_of, schema_of, verify_machine
 from orderflow.core.postgres.sessions import TransactionPoolingError
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres.tables import tables_of
@@ -46,13 +46,13 @@ _MS_A_HOUR = 3_600_000
 
 
 async def connect_transport(
-    settings: Settings, chance: random.Random | None = None, *, service: str | None = None
+    settings: Settings, rng: random.Random | None = None, *, service: str | None = None
 ) -> Transport:
     """The caller closes it. Kafka is told who we are: a `service`, or whoever makes topics and reads them.
 
     Raises TransportUnavailableError, SchemaBehindError, SettingsError (a URL that cannot be used).
     """
-    return named(await _connect(settings, chance, service), settings)
+    return named(await _connect(settings, rng, service), settings)
 
 
 def named(transport: Transport, settings: Settings) -> Transport:
@@ -62,13 +62,13 @@ def named(transport: Transport, settings: Settings) -> Transport:
     return PrefixedTransport(transport, topics=topics, groups=groups) if topics or groups else transport
 
 
-async def _connect(settings: Settings, chance: random.Random | None, service: str | None) -> Transport:
+async def _connect(settings: Settings, rng: random.Random | None, service: str | None) -> Transport:
     if settings.transport == "kafka":
         return await _connect_kafka(settings, service)
     url = settings.service_database_url("log")
     try:
         await postgres_log.check(url)
-        return await postgres_log.PostgresLogTransport.connect(url, chance=chance)
+        return await postgres_log.PostgresLogTransport.connect(url, rng=rng)
     except TransactionPoolingError as error:
         raise SettingsError(f"the database URL of the log cannot be used: {error}") from error
     except StoreUnavailableError as error:
@@ -144,7 +144,7 @@ def topic_settings(written: Iterable[str], consumed: Iterable[str], settings: Se
 
 @asynccontextmanager
 async def tracing(
-    service: Service, settings: Settings, signals: Signals, chance: random.Random
+    service: Service, settings: Settings, signals: Signals, rng: random.Random
 ) -> AsyncIterator[Tracing | None]:
     """While the block runs, spans are sent to `otlp_endpoint`; without one nothing of it is loaded. At its end, what
     still waits is sent.
@@ -165,7 +165,7 @@ async def tracing(
     groups = topics if settings.group_prefix is None else settings.group_prefix
     system = "kafka" if settings.transport == "kafka" else "postgresql"
     sender = SpanSender(service.name, receiver, signals)
-    made = Tracing(Names(system, topics, groups), sender.take, chance, ratio=float(settings.otlp_sample_ratio))
+    made = Tracing(Names(system, topics, groups), sender.take, rng, ratio=float(settings.otlp_sample_ratio))
     signals.subscribe(made)
     sender.start()
     try:
@@ -276,15 +276,13 @@ async def open_customers(settings: Settings, clock: Clock) -> ConcealedCustomers
     return customers
 
 
-async def open_transport(
-    service: Service, settings: Settings, store: PostgresStore, chance: random.Random
-) -> Transport:
+async def open_transport(service: Service, settings: Settings, store: PostgresStore, rng: random.Random) -> Transport:
     """A connected log that has every topic of the service, none of which another installation uses.
 
     Raises TransportUnavailableError, StoreUnavailableError, SchemaBehindError, SettingsError (a URL that is none,
     topics of another installation).
     """
-    transport = await connect_transport(settings, chance, service=service.name)
+    transport = await connect_transport(settings, rng, service=service.name)
     try:
         consumed = [topic for each in service.subscriptions for topic in each.topics]
         topics = topic_settings([*service.publishes, FLOW_STATUS], consumed, settings)
@@ -312,4 +310,4 @@ async def _claim(
             claim = replace(claim, owner=owners.pop())
         await claim_topics(transport, claim, settings)
     if known is None:
-        await settle_installation(store.fetch, claim.owner)
+        await claim_installation(store.fetch, claim.owner)

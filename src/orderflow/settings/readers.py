@@ -87,13 +87,13 @@ _BEARER = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """`read` raises ValueError for what is not wanted; `wanted` finishes the sentence "wanted: …".
+class ValueReader:
+    """`read` raises ValueError for what is not wanted; `expected` finishes the sentence "wanted: …".
 
     What is `hidden` is not repeated there. A `secret` can be given by a file.
     """
 
-    wanted: str
+    expected: str
     read: Callable[[object], object]
     hidden: bool = False
     secret: bool = False
@@ -102,7 +102,7 @@ class Reader:
 class SettingInfo(NamedTuple):
     """How a setting's text is read, and what the setting means."""
 
-    reader: Reader
+    reader: ValueReader
     meaning: str
 
 
@@ -110,12 +110,12 @@ INFO = "info"
 """Where the metadata of a field says this."""
 
 
-def setting(default: object, reader: Reader, meaning: str) -> Any:
+def setting(default: object, reader: ValueReader, meaning: str) -> Any:
     """A field of `Settings` with its default."""
     return field(default=default, metadata={INFO: SettingInfo(reader, meaning)})
 
 
-def whole(low: int, high: int) -> Reader:
+def whole(low: int, high: int) -> ValueReader:
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
@@ -124,10 +124,10 @@ def whole(low: int, high: int) -> Reader:
             raise ValueError
         return number
 
-    return Reader(f"a whole number from {low} to {high}", read)
+    return ValueReader(f"a whole number from {low} to {high}", read)
 
 
-def switch() -> Reader:
+def switch() -> ValueReader:
     def read(value: object) -> bool:
         if isinstance(value, bool):
             return value
@@ -136,10 +136,10 @@ def switch() -> Reader:
             raise ValueError
         return text in _TRUE
 
-    return Reader("true or false", read)
+    return ValueReader("true or false", read)
 
 
-def choice(*names: str) -> Reader:
+def choice(*names: str) -> ValueReader:
     """One of these, in capitals or not."""
     spelt = {name.lower(): name for name in names}
 
@@ -149,19 +149,19 @@ def choice(*names: str) -> Reader:
             raise ValueError
         return spelt[text]
 
-    return Reader(" or ".join([", ".join(names[:-1]), names[-1]]), read)
+    return ValueReader(" or ".join([", ".join(names[:-1]), names[-1]]), read)
 
 
-def text(wanted: str) -> Reader:
+def text(expected: str) -> ValueReader:
     def read(value: object) -> str:
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
             raise ValueError
         return value.strip()
 
-    return Reader(wanted, read)
+    return ValueReader(expected, read)
 
 
-def name_prefix() -> Reader:
+def name_prefix() -> ValueReader:
     """As Kafka allows in the names of topics; at the end of the longest of ours there is room for it."""
 
     def read(value: object) -> str:
@@ -169,10 +169,10 @@ def name_prefix() -> Reader:
             raise ValueError
         return value.strip()
 
-    return Reader("at most 100 letters, digits, dots, underscores and hyphens, such as shop1.", read)
+    return ValueReader("at most 100 letters, digits, dots, underscores and hyphens, such as shop1.", read)
 
 
-def addresses() -> Reader:
+def addresses() -> ValueReader:
     def read(value: object) -> str:
         if not isinstance(value, str):
             raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
@@ -183,10 +183,10 @@ def addresses() -> Reader:
                 raise ValueError
         return ",".join(each)
 
-    return Reader("HOST:PORT[,HOST:PORT]", read)
+    return ValueReader("HOST:PORT[,HOST:PORT]", read)
 
 
-def host_names() -> Reader:
+def host_names() -> ValueReader:
     def read(value: object) -> str:
         if not isinstance(value, str):
             raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
@@ -195,10 +195,10 @@ def host_names() -> Reader:
             raise ValueError
         return ",".join(each)
 
-    return Reader("NAME[,NAME], without ports, such as orders.example,order", read)
+    return ValueReader("NAME[,NAME], without ports, such as orders.example,order", read)
 
 
-def bearer() -> Reader:
+def bearer() -> ValueReader:
     """RFC 6750, 2.1: what can stand in the header."""
 
     def read(value: object) -> Secret:
@@ -209,19 +209,19 @@ def bearer() -> Reader:
             raise ValueError
         return Secret(text, shown=HIDDEN)
 
-    return Reader("a token such as `orderflow token create` shows", read, hidden=True, secret=True)
+    return ValueReader("a token such as `orderflow token create` shows", read, hidden=True, secret=True)
 
 
-def path(wanted: str) -> Reader:
+def path(expected: str) -> ValueReader:
     def read(value: object) -> Path:
         if not isinstance(value, str | Path) or "\0" in str(value):
             raise ValueError
         return Path(value).expanduser().absolute()
 
-    return Reader(wanted, read)
+    return ValueReader(expected, read)
 
 
-def http_url() -> Reader:
+def http_url() -> ValueReader:
     def read(value: object) -> str:
         if not isinstance(value, str):
             raise ValueError  # noqa: TRY004  (every refusal is one kind of error)
@@ -230,10 +230,10 @@ def http_url() -> Reader:
             raise ValueError
         return value.strip().rstrip("/")
 
-    return Reader("a URL such as http://127.0.0.1:8001", read)
+    return ValueReader("a URL such as http://127.0.0.1:8001", read)
 
 
-def otlp_url() -> Reader:
+def otlp_url() -> ValueReader:
     """What a receiver wants to know of us goes into OTEL_EXPORTER_OTLP_HEADERS: no password stands in this one."""
     plain = http_url()
 
@@ -243,10 +243,10 @@ def otlp_url() -> Reader:
             raise ValueError
         return url
 
-    return Reader("a URL such as http://127.0.0.1:4318, without a password", read)
+    return ValueReader("a URL such as http://127.0.0.1:4318, without a password", read)
 
 
-def share() -> Reader:
+def share() -> ValueReader:
     """Kept as the text that was given."""
 
     def read(value: object) -> str:
@@ -255,10 +255,10 @@ def share() -> Reader:
             raise ValueError
         return text
 
-    return Reader("a number from 0 to 1, such as 0.05", read)
+    return ValueReader("a number from 0 to 1, such as 0.05", read)
 
 
-def postgres_url(wanted: str) -> Reader:
+def postgres_url(expected: str) -> ValueReader:
     def read(value: object) -> Secret:
         if isinstance(value, Secret):
             return value
@@ -268,19 +268,19 @@ def postgres_url(wanted: str) -> Reader:
             raise ValueError
         return Secret(value.strip())
 
-    return Reader(wanted, read, secret=True)
+    return ValueReader(expected, read, secret=True)
 
 
-def crash_at(services: Callable[[], Sequence[str]]) -> Reader:
+def crash_at(services: Callable[[], Sequence[str]]) -> ValueReader:
     def read(value: object) -> str:
         text = str(value).strip()
         crash_points.parse(text, services())
         return text
 
-    return Reader("never, or [SERVICE:]POINT[@N][,...] such as payment:relay.read@2 (docs/guarantees.md)", read)
+    return ValueReader("never, or [SERVICE:]POINT[@N][,...] such as payment:relay.read@2 (docs/guarantees.md)", read)
 
 
-def webhook_url() -> Reader:
+def webhook_url() -> ValueReader:
     """Its path and query often are the credential, so only the receiver's name is shown."""
 
     def read(value: object) -> Secret:
@@ -293,10 +293,10 @@ def webhook_url() -> Reader:
         place = parts.netloc.rpartition("@")[2]
         return Secret(text, shown=f"{parts.scheme}://{place}/{HIDDEN}")
 
-    return Reader("an http or https URL such as https://alerts.example/hook", read, hidden=True, secret=True)
+    return ValueReader("an http or https URL such as https://alerts.example/hook", read, hidden=True, secret=True)
 
 
-def webhook_secret() -> Reader:
+def webhook_secret() -> ValueReader:
     """A symmetric key as the Standard Webhooks specification has it: 24 to 64 bytes in base64."""
 
     def read(value: object) -> Secret:
@@ -307,13 +307,13 @@ def webhook_secret() -> Reader:
             raise ValueError
         return Secret(str(value).strip(), shown=f"whsec_{HIDDEN}")
 
-    return Reader("whsec_ and 24 to 64 bytes in base64", read, hidden=True, secret=True)
+    return ValueReader("whsec_ and 24 to 64 bytes in base64", read, hidden=True, secret=True)
 
 
 MASTER_KEY_SIZE = 32
 
 
-def master_key() -> Reader:
+def master_key() -> ValueReader:
     """A key of 32 bytes in base64, of either alphabet, padded or not."""
 
     def read(value: object) -> Secret:
@@ -324,7 +324,7 @@ def master_key() -> Reader:
             raise ValueError
         return Secret(text, shown=HIDDEN)
 
-    return Reader("32 bytes in base64, as `openssl rand -base64 32` makes them", read, hidden=True, secret=True)
+    return ValueReader("32 bytes in base64, as `openssl rand -base64 32` makes them", read, hidden=True, secret=True)
 
 
 def master_key_of(text: str) -> bytes:
@@ -333,7 +333,7 @@ def master_key_of(text: str) -> bytes:
     return b64decode(plain + "=" * (-len(plain) % 4), validate=True)
 
 
-def password() -> Reader:
+def password() -> ValueReader:
     def read(value: object) -> Secret:
         if isinstance(value, Secret):
             return value
@@ -341,10 +341,10 @@ def password() -> Reader:
             raise ValueError
         return Secret(value, shown=HIDDEN)
 
-    return Reader("a password of printable characters", read, hidden=True, secret=True)
+    return ValueReader("a password of printable characters", read, hidden=True, secret=True)
 
 
-def in_file(reader: Reader) -> Reader:
+def in_file(reader: ValueReader) -> ValueReader:
     """The same from a file, whose last line may end. Reading raises OSError."""
 
     def read(value: object) -> object:
@@ -352,4 +352,4 @@ def in_file(reader: Reader) -> Reader:
             held = file.read(_FILE_MAX).decode()
         return reader.read(held.removesuffix("\n").removesuffix("\r"))
 
-    return Reader(f"a file that holds {reader.wanted}", read)
+    return ValueReader(f"a file that holds {reader.expected}", read)

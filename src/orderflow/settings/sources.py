@@ -13,8 +13,8 @@ from pathlib import Path
 from orderflow.registry import RESERVED
 from orderflow.settings.readers import (
     HIDDEN,
-    Reader,
     SettingsError,
+    ValueReader,
     hide_password,
     http_url,
     in_file,
@@ -36,7 +36,7 @@ IN_FILE = "_file"
 _OWN = re.compile(
     r"([a-z][a-z0-9]*)_(database_password|database_url|kafka_password|kafka_username|ops_port|ops_url|port|url)"
 )
-_OWN_READERS: Mapping[str, Reader] = {
+_OWN_READERS: Mapping[str, ValueReader] = {
     "database_password": password(),
     "database_url": postgres_url("a URL such as postgresql://user:password@host:5432/database"),
     "kafka_password": password(),
@@ -49,7 +49,7 @@ _OWN_READERS: Mapping[str, Reader] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class GivenValue:
     """A value that was given, and by whom."""
 
     value: object
@@ -57,14 +57,14 @@ class Found:
 
 
 def collect(
-    readers: Mapping[str, Reader],
+    readers: Mapping[str, ValueReader],
     environ: Mapping[str, str],
     given: Mapping[str, object],
     home: Path,
     *,
     remember: bool,
     piped: Mapping[str, object],
-) -> dict[str, Found]:
+) -> dict[str, GivenValue]:
     """Every setting that somebody gave, what the home remembers (with `remember`), and `home`. What was `piped` wins.
 
     Among them those of one service, such as `<name>_database_url`, also where it is not registered.
@@ -77,7 +77,7 @@ def collect(
         found.setdefault(name, item)
     for name, item in _from_standard(readers, environ):
         found.setdefault(name, item)
-    found.setdefault("home", Found(home, "default"))
+    found.setdefault("home", GivenValue(home, "default"))
     folder = found["home"].value
     assert isinstance(folder, Path)
     for name, item in _from_file(readers, folder / FILE_NAME):
@@ -93,30 +93,33 @@ def collect(
     return found
 
 
-def _from_home(marker: Path) -> Iterator[tuple[str, Found]]:
+def _from_home(marker: Path) -> Iterator[tuple[str, GivenValue]]:
     """The transport that `up` has noted, and where its broker stands. One that cannot be read says nothing."""
     try:
         noted = json.loads(marker.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    carrier = noted.get("carrier") if isinstance(noted, dict) else None
-    if not isinstance(carrier, dict) or carrier.get("transport") not in TRANSPORTS:
+    # Release 0.1.0 wrote "carrier".
+    event_log = noted.get("event_log", noted.get("carrier")) if isinstance(noted, dict) else None
+    if not isinstance(event_log, dict) or event_log.get("transport") not in TRANSPORTS:
         return
-    yield "transport", Found(carrier["transport"], REMEMBERED)
-    where = carrier.get("bootstrap") or noted.get("broker")
-    if carrier["transport"] == "kafka" and isinstance(where, str):
-        yield "kafka_bootstrap", Found(where, REMEMBERED)
+    yield "transport", GivenValue(event_log["transport"], REMEMBERED)
+    where = event_log.get("bootstrap") or noted.get("broker")
+    if event_log["transport"] == "kafka" and isinstance(where, str):
+        yield "kafka_bootstrap", GivenValue(where, REMEMBERED)
 
 
-def _from_pipe(readers: Mapping[str, Reader], piped: Mapping[str, object]) -> Iterator[tuple[str, Found]]:
+def _from_pipe(readers: Mapping[str, ValueReader], piped: Mapping[str, object]) -> Iterator[tuple[str, GivenValue]]:
     for name, value in piped.items():
         reader = _reader(readers, name)
         if reader is None:
             raise SettingsError(f"standard input: {_unknown(name, readers)}")
-        yield name, Found(_read(reader, f"{name} of standard input", value), "standard input")
+        yield name, GivenValue(_read(reader, f"{name} of standard input", value), "standard input")
 
 
-def _from_command_line(readers: Mapping[str, Reader], given: Mapping[str, object]) -> Iterator[tuple[str, Found]]:
+def _from_command_line(
+    readers: Mapping[str, ValueReader], given: Mapping[str, object]
+) -> Iterator[tuple[str, GivenValue]]:
     for name, value in given.items():
         if value is None:
             continue
@@ -124,10 +127,12 @@ def _from_command_line(readers: Mapping[str, Reader], given: Mapping[str, object
         if reader is None:
             raise SettingsError(_unknown(name, readers))
         shown = f"--{name.replace('_', '-')}"
-        yield name, Found(_read(reader, shown, value), f"command line {shown}")
+        yield name, GivenValue(_read(reader, shown, value), f"command line {shown}")
 
 
-def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, Found]]:
+def _from_environment(
+    readers: Mapping[str, ValueReader], environ: Mapping[str, str]
+) -> Iterator[tuple[str, GivenValue]]:
     by_name: dict[str, str] = {}
     for key, value in environ.items():
         if not key.upper().startswith(PREFIX):
@@ -137,10 +142,12 @@ def _from_environment(readers: Mapping[str, Reader], environ: Mapping[str, str])
             raise SettingsError(_unknown(key, [PREFIX + each.upper() for each in readers]))
         if value != "":
             _once(by_name, known[0], key)
-            yield known[0], Found(_read(known[1], key, value), f"environment {key}")
+            yield known[0], GivenValue(_read(known[1], key, value), f"environment {key}")
 
 
-def _from_standard(readers: Mapping[str, Reader], environ: Mapping[str, str]) -> Iterator[tuple[str, Found]]:
+def _from_standard(
+    readers: Mapping[str, ValueReader], environ: Mapping[str, str]
+) -> Iterator[tuple[str, GivenValue]]:
     """What OpenTelemetry's own variables say (opentelemetry.io, "General SDK Configuration")."""
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return
@@ -149,10 +156,10 @@ def _from_standard(readers: Mapping[str, Reader], environ: Mapping[str, str]) ->
         names["otlp_sample_ratio"] = _RATIO
     for name, key in names.items():
         if name in readers and environ.get(key):
-            yield name, Found(_read(readers[name], key, environ[key]), f"environment {key}")
+            yield name, GivenValue(_read(readers[name], key, environ[key]), f"environment {key}")
 
 
-def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str, Found]]:
+def _from_file(readers: Mapping[str, ValueReader], path: Path) -> Iterator[tuple[str, GivenValue]]:
     by_name: dict[str, str] = {}
     for name, value in _load(path).items():
         if name == "home":
@@ -161,7 +168,7 @@ def _from_file(readers: Mapping[str, Reader], path: Path) -> Iterator[tuple[str,
         if known is None:
             raise SettingsError(f"{path}: {_unknown(name, readers)}")
         _once(by_name, known[0], name)
-        yield known[0], Found(_read(known[1], f"{path}: {name}", value), f"file {path}")
+        yield known[0], GivenValue(_read(known[1], f"{path}: {name}", value), f"file {path}")
 
 
 def _once(by_name: dict[str, str], name: str, key: str) -> None:
@@ -170,7 +177,7 @@ def _once(by_name: dict[str, str], name: str, key: str) -> None:
         raise SettingsError(f"{min(key, other)} and {max(key, other)} are both set; remove one of them")
 
 
-def _known(readers: Mapping[str, Reader], name: str) -> tuple[str, Reader] | None:
+def _known(readers: Mapping[str, ValueReader], name: str) -> tuple[str, ValueReader] | None:
     """The setting that a name means, and what reads it: a secret NAME can also be given by a file, as NAME_file."""
     if (reader := _reader(readers, name)) is not None:
         return name, reader
@@ -179,7 +186,7 @@ def _known(readers: Mapping[str, Reader], name: str) -> tuple[str, Reader] | Non
     return (whose, in_file(reader)) if reader is not None and reader.secret else None
 
 
-def _reader(readers: Mapping[str, Reader], name: str) -> Reader | None:
+def _reader(readers: Mapping[str, ValueReader], name: str) -> ValueReader | None:
     """Of a setting, or of one for a service that is not registered, whose name is no misspelt name of another."""
     if name in readers or (own := _OWN.fullmatch(name)) is None:
         return readers.get(name)
@@ -200,14 +207,14 @@ def _load(path: Path) -> dict[str, object]:
         raise SettingsError(f"{path} is not TOML: {error}") from error
 
 
-def _read(reader: Reader, shown_name: str, value: object) -> object:
+def _read(reader: ValueReader, shown_name: str, value: object) -> object:
     try:
         return reader.read(value)
     except OSError as error:
         raise SettingsError(f"{shown_name}: {value} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError) as error:
         shown = HIDDEN if reader.hidden else hide_password(str(value))[:_SHOWN_CHARACTERS]
-        raise SettingsError(f"{shown_name} is {shown!r}; expected: {reader.wanted}") from error
+        raise SettingsError(f"{shown_name} is {shown!r}; expected: {reader.expected}") from error
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:

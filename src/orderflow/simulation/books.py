@@ -11,17 +11,17 @@ from orderflow.audit.books import (
     OrderBooks,
     OrderDraft,
     OrderRow,
+    OrderStepRow,
     ParkedRow,
     PaymentRow,
     ReservationRow,
     ServiceBooks,
-    Step,
     StockBooks,
 )
 from orderflow.bank import MemoryBook
 from orderflow.core.identity import uuid_text
 from orderflow.core.inbox import InboxState
-from orderflow.core.testing.state import MemoryDatabase, State
+from orderflow.core.testing.state import MemoryDatabase, MemoryTables
 from orderflow.services.inventory.model import Movement, MovementKind, Reservation, Stock
 from orderflow.services.notification.model import Notification
 from orderflow.services.order.model import Order, OrderFlow, Transition
@@ -35,7 +35,7 @@ def read_books(databases: Mapping[str, MemoryDatabase], bank: MemoryBook, lag: M
     return books_of({name: database.state for name, database in databases.items()}, bank, lag)
 
 
-def books_of(states: Mapping[str, State], bank: MemoryBook, lag: Mapping[str, Lag]) -> Books:
+def books_of(states: Mapping[str, MemoryTables], bank: MemoryBook, lag: Mapping[str, Lag]) -> Books:
     """The books of what each service has stored."""
     drafts: defaultdict[str, OrderDraft] = defaultdict(OrderDraft)
     stock: list[Stock] = []
@@ -60,11 +60,11 @@ def books_of(states: Mapping[str, State], bank: MemoryBook, lag: Mapping[str, La
     return Books(orders, [_stock(row, movements, orders) for row in stock], services)
 
 
-def _read_facts(state: State, drafts: defaultdict[str, OrderDraft], movements: list[Movement]) -> None:
+def _read_facts(state: MemoryTables, drafts: defaultdict[str, OrderDraft], movements: list[Movement]) -> None:
     for fact in state.facts.values():
         match fact:
             case Transition():
-                step = Step(fact.version, fact.from_status, fact.event, fact.to_status)
+                step = OrderStepRow(fact.version, fact.from_status, fact.event, fact.to_status)
                 drafts[uuid_text(fact.order_id)].history.append(step)
             case Reservation():
                 lines = tuple((line.sku, line.quantity) for line in fact.lines)
@@ -86,7 +86,7 @@ def _read_bank(bank: MemoryBook, drafts: defaultdict[str, OrderDraft]) -> None:
         drafts[refund.order_id].bank.append(BankEntry("refund", refund.key, refund.currency, refund.amount))
 
 
-def _read_core(name: str, state: State, drafts: defaultdict[str, OrderDraft]) -> None:
+def _read_core(name: str, state: MemoryTables, drafts: defaultdict[str, OrderDraft]) -> None:
     for waiting in state.parked.values():
         event = waiting.event
         if event.key in drafts:
@@ -96,7 +96,7 @@ def _read_core(name: str, state: State, drafts: defaultdict[str, OrderDraft]) ->
         drafts[asked.intent.key].intents.append(key)
 
 
-def _service(name: str, state: State, lag: Lag) -> ServiceBooks:
+def _service(name: str, state: MemoryTables, lag: Lag) -> ServiceBooks:
     retrying = sum(w.event.attempts > 0 and w.event.state is InboxState.PARKED for w in state.parked.values())
     return ServiceBooks(
         service=name,

@@ -7,48 +7,48 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
-from orderflow.core.postgres_log.consumer import Settler
+from orderflow.core.postgres_log.consumer import OffsetWriter
 from orderflow.core.testing import MemoryConsumer, MemoryLog, MemoryTransport
-from orderflow.core.testing.log import Group, Member
+from orderflow.core.testing.log import ConsumerGroup, GroupMember
 from orderflow.core.timing import Clock
 from orderflow.core.transport import ConsumerRecord, ProducerRecord, TransportUnavailableError
 
 Place = tuple[str, int]
 
 
-class WatchedGroup(Group):
-    """A group that tells what is settled: partition, from, to."""
+class WatchedGroup(ConsumerGroup):
+    """A group that tells what is committed: partition, from, to."""
 
-    def __init__(self, settled: Callable[[Place, int, int], None]) -> None:
+    def __init__(self, committed: Callable[[Place, int, int], None]) -> None:
         super().__init__()
-        self._settled = settled
+        self._committed = committed
 
-    def settle(self, member: Member, offsets: Mapping[Place, int]) -> None:
+    def commit(self, member: GroupMember, offsets: Mapping[Place, int]) -> None:
         before = {place: self.committed.get(place, 0) for place in offsets}
-        super().settle(member, offsets)
+        super().commit(member, offsets)
         for place, start in before.items():
             end = self.committed.get(place, 0)
             if end != start:
-                self._settled(place, start, end)
+                self._committed(place, start, end)
 
 
 class TroubledLog(MemoryLog):
-    """Partitions in `late` show nothing new to those who poll. `settled` is told what a group has settled, `appended`
-    what relays have appended.
+    """Partitions in `late` show nothing new to those who poll. `committed` is told what a group has committed,
+    `appended` what relays have appended.
     """
 
     def __init__(
         self,
         clock: Clock,
-        chance: random.Random,
+        rng: random.Random,
         *,
         session_timeout_s: float,
-        settled: Callable[[str, Sequence[ConsumerRecord]], None] = lambda *_: None,
+        committed: Callable[[str, Sequence[ConsumerRecord]], None] = lambda *_: None,
         appended: Callable[[Sequence[ProducerRecord]], None] = lambda _: None,
     ) -> None:
-        super().__init__(clock, chance, session_timeout_s=session_timeout_s)
+        super().__init__(clock, rng, session_timeout_s=session_timeout_s)
         self.late: set[Place] = set()
-        self._tell_settled = settled
+        self._tell_committed = committed
         self._tell_appended = appended
 
     def append(self, records: Sequence[ProducerRecord]) -> None:
@@ -59,14 +59,14 @@ class TroubledLog(MemoryLog):
         """Append what no relay of ours has appended."""
         super().append(records)
 
-    def group(self, name: str) -> Group:
+    def group(self, name: str) -> ConsumerGroup:
         if name not in self._groups:
-            self._groups[name] = WatchedGroup(lambda place, start, end: self._settled(name, place, start, end))
+            self._groups[name] = WatchedGroup(lambda place, start, end: self._committed(name, place, start, end))
         return self._groups[name]
 
-    def _settled(self, group: str, place: Place, start: int, end: int) -> None:
+    def _committed(self, group: str, place: Place, start: int, end: int) -> None:
         topic, partition = place
-        self._tell_settled(group, self._topics[topic][partition][start:end])
+        self._tell_committed(group, self._topics[topic][partition][start:end])
 
     def topics(self) -> list[str]:
         """All topics, dead letters included."""
@@ -79,7 +79,7 @@ class TroubledLog(MemoryLog):
 
 
 class TroubledConsumer(MemoryConsumer):
-    """`late`: settled offsets are noted, and written down as the log in PostgreSQL does it, by its own code."""
+    """`late`: committed offsets are noted, and written down as the log in PostgreSQL does it, by its own code."""
 
     def __init__(
         self, log: MemoryLog, group: str, topics: Sequence[str], hop: Callable[[str], Awaitable[None]], *, late: bool
@@ -88,8 +88,8 @@ class TroubledConsumer(MemoryConsumer):
         self.group = group
         self._served = asyncio.Event()
         self._served.set()
-        self._noted: dict[Place, tuple[Member, ConsumerRecord]] = {}
-        self._settler = Settler(self._write, lambda: bool(self._noted), lambda _: None) if late else None
+        self._noted: dict[Place, tuple[GroupMember, ConsumerRecord]] = {}
+        self._offsets = OffsetWriter(self._write, lambda: bool(self._noted), lambda _: None) if late else None
 
     def stop_serving(self, *, leaves: bool) -> None:
         """Nothing comes any more, and no error: a client that hangs. `leaves`: its group goes on without it."""
@@ -110,24 +110,24 @@ class TroubledConsumer(MemoryConsumer):
             await self._served.wait()
         return await super().poll(max_records)
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
-        if self._settler is None:
-            await super().settle(records)
+    async def commit(self, records: Sequence[ConsumerRecord]) -> None:
+        if self._offsets is None:
+            await super().commit(records)
         elif not self._closed:
             for record in records:
                 place = (record.topic, record.partition)
                 member, last = self._noted.get(place, (None, record))
                 if member is not self._member or last.offset < record.offset:
                     self._noted[place] = (self._member, record)
-            self._settler.settle()
+            self._offsets.wake()
 
     async def close(self) -> None:
         self._served.set()
         await super().close()
 
     async def _finish(self) -> None:
-        if self._settler is not None:
-            await self._settler.stop()
+        if self._offsets is not None:
+            await self._offsets.stop()
             with suppress(TransportUnavailableError):
                 await self._write()
 
@@ -135,7 +135,7 @@ class TroubledConsumer(MemoryConsumer):
         """What was noted under another membership counts no more."""
         noted, self._noted = self._noted, {}
         try:
-            await super().settle([record for member, record in noted.values() if member is self._member])
+            await super().commit([record for member, record in noted.values() if member is self._member])
         except BaseException:
             self._noted = {**noted, **self._noted}
             raise
@@ -150,12 +150,12 @@ class TroubledTransport(MemoryTransport):
         hop: Callable[[str], Awaitable[None]],
         cut: Callable[[int], int | None],
         *,
-        settle_late: bool,
+        commit_late: bool,
     ) -> None:
         super().__init__(log, hop=hop)
         self.members: list[TroubledConsumer] = []
         self._cut = cut
-        self._settle_late = settle_late
+        self._commit_late = commit_late
 
     async def append(self, records: Sequence[ProducerRecord]) -> None:
         arrived = self._cut(len(records))
@@ -166,7 +166,7 @@ class TroubledTransport(MemoryTransport):
         raise TransportUnavailableError("the connection broke off in the middle of an append")
 
     async def subscribe(self, group: str, topics: Sequence[str]) -> TroubledConsumer:
-        consumer = TroubledConsumer(self._log, group, topics, self._hop, late=self._settle_late)
+        consumer = TroubledConsumer(self._log, group, topics, self._hop, late=self._commit_late)
         self.members.append(consumer)
         return consumer
 

@@ -75,16 +75,16 @@ class Job(msgspec.Struct, eq=False):
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
-    """Runs tasks deterministically: the same `chance` gives the same run.
+    """Runs tasks deterministically: the same `rng` gives the same run.
 
     `errors` are the exceptions that nobody retrieved. Whatever is not offered here (sockets, threads, signals)
     raises NotImplementedError or EscapeError.
     """
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, rng: random.Random) -> None:
         self.errors: list[str] = []
         self.now = 0.0
-        self._random = chance.random
+        self._random = rng.random
         self._steps = itertools.count(1)
         self._ready: list[Job] = []
         self._timers: list[tuple[float, int, Job]] = []
@@ -214,11 +214,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def _run_until(self, done: Callable[[], bool]) -> None:
         """The heart of it: one callback after the other."""
-        ready, chance, steps = self._ready, self._random, self._steps
+        ready, rng, steps = self._ready, self._random, self._steps
         while not done():
             if not ready:
                 self._advance()
-            index = int(chance() * len(ready))
+            index = int(rng() * len(ready))
             job = ready[index]
             ready[index] = ready[-1]
             ready.pop()
@@ -246,9 +246,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             raise DeadlockError("nothing is ready and no timer is set")
 
 
-def virtual_loop(chance: random.Random) -> VirtualLoop:
+def virtual_loop(rng: random.Random) -> VirtualLoop:
     """A new loop at virtual second 0."""
-    return VirtualLoop(chance)  # type: ignore[abstract]  # what it leaves out raises NotImplementedError
+    return VirtualLoop(rng)  # type: ignore[abstract]  # what it leaves out raises NotImplementedError
 
 
 def _end(coroutine: Any) -> None:

@@ -49,7 +49,7 @@ NO_REFUND = "pm_card_refundFail"
 DECLINES = {"pm_card_chargeDeclined": "card_declined"}
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class ExpectedOrder(msgspec.Struct, frozen=True, kw_only=True):
     """An order as its shop asked for it."""
 
     customer_id: str
@@ -75,7 +75,7 @@ class Model:
 
     def __init__(self) -> None:
         self.broken: list[str] = []
-        self.wanted: dict[str, Wanted] = {}
+        self.expected: dict[str, ExpectedOrder] = {}
         self.orders: dict[str, Any] = {}
         self.payments: dict[str, Any] = {}
         self.reservations: dict[str, str] = {}
@@ -119,11 +119,11 @@ class Model:
 
     def charge(self, key: str, order_id: str, amount: int, currency: str, declined: bool) -> None:
         """The bank has booked a charge, or the refusal of one."""
-        wanted = self._of(order_id)
-        if wanted is None:
+        expected = self._of(order_id)
+        if expected is None:
             return
-        if (key, amount, currency) != (f"charge:{order_id}", wanted.total, wanted.currency):
-            self.say(f"the bank was asked {key} {amount} {currency}, wanted is {wanted.total} {wanted.currency}")
+        if (key, amount, currency) != (f"charge:{order_id}", expected.total, expected.currency):
+            self.say(f"the bank was asked {key} {amount} {currency}, expected {expected.total} {expected.currency}")
         if declined:
             self.declined.add(order_id)
         elif order_id in self.charged:
@@ -133,11 +133,11 @@ class Model:
 
     def refund(self, key: str, order_id: str, amount: int, currency: str) -> None:
         """The bank has given money back."""
-        wanted = self._of(order_id)
-        if wanted is None:
+        expected = self._of(order_id)
+        if expected is None:
             return
-        if (key, amount, currency) != (f"refund:{order_id}", wanted.total, wanted.currency):
-            self.say(f"the bank gave back {key} {amount} {currency}, wanted is {wanted.total} {wanted.currency}")
+        if (key, amount, currency) != (f"refund:{order_id}", expected.total, expected.currency):
+            self.say(f"the bank gave back {key} {amount} {currency}, expected {expected.total} {expected.currency}")
         if order_id in self.refunded:
             self.say(f"{order_id} is refunded twice")
         if self.reservations.get(order_id) != "REJECTED":
@@ -156,24 +156,24 @@ class Model:
 
     def at_rest(self, order_id: str) -> None:
         """The order has come to its end, and nobody has to act: it has to be the right one."""
-        order, wanted = self.orders.get(order_id), self.wanted.get(order_id)
-        if order is None or wanted is None:
+        order, expected = self.orders.get(order_id), self.expected.get(order_id)
+        if order is None or expected is None:
             return
         declined, rejected = order_id in self.declined, self.reservations.get(order_id) == "REJECTED"
         right = "FAILED" if declined or rejected else "COMPLETED"
         if order.status != right:
             self.say(f"{order_id} ended as {order.status} and not as {right}")
-        if (wanted.payment_method in DECLINES) != declined and order_id not in self.charged:
-            self.say(f"{order_id} with {wanted.payment_method} is {'' if declined else 'not '}declined")
-        refused = wanted.payment_method == NO_REFUND
+        if (expected.payment_method in DECLINES) != declined and order_id not in self.charged:
+            self.say(f"{order_id} with {expected.payment_method} is {'' if declined else 'not '}declined")
+        refused = expected.payment_method == NO_REFUND
         if (rejected and not refused) != (order_id in self.refunded):
             self.say(f"{order_id}: rejected is {rejected}, refunded {order_id in self.refunded}")
 
-    def _of(self, order_id: str) -> Wanted | None:
-        wanted = self.wanted.get(order_id)
-        if wanted is None:
+    def _of(self, order_id: str) -> ExpectedOrder | None:
+        expected = self.expected.get(order_id)
+        if expected is None:
             self.say(f"nobody ever ordered {order_id}")
-        return wanted
+        return expected
 
     def _row(self, row: Any, said: Said) -> None:
         if row.TABLE == "orders":
@@ -183,11 +183,11 @@ class Model:
 
     def _order(self, row: Any, said: Said) -> None:
         order_id = uuid_text(row.order_id)
-        wanted = self._of(order_id)
-        if wanted is None:
+        expected = self._of(order_id)
+        if expected is None:
             return
         before = self.orders.get(order_id)
-        self._same(f"order {order_id}", row, wanted, row.total)
+        self._same(f"order {order_id}", row, expected, row.total)
         self._step("order", order_id, before, row, ORDER_STEPS, "PENDING")
         was_refund = str(before.refund) if before is not None else "none"
         if str(row.refund) not in (was_refund, *REFUND_STEPS.get(was_refund, ())):
@@ -218,36 +218,36 @@ class Model:
 
     def _payment(self, row: Any, said: Said) -> None:
         order_id = uuid_text(row.order_id)
-        wanted = self._of(order_id)
-        if wanted is None:
+        expected = self._of(order_id)
+        if expected is None:
             return
         before = self.payments.get(order_id)
-        self._same(f"payment {order_id}", row, wanted, row.amount)
+        self._same(f"payment {order_id}", row, expected, row.amount)
         self._step("payment", order_id, before, row, PAYMENT_STEPS, "CHARGING")
         if row.captured != (self.charged.get(order_id, -1) if row.captured else 0):
             self.say(f"payment {order_id} captured {row.captured}, the bank {self.charged.get(order_id)}")
-        back = wanted.total if order_id in self.by_word else self.refunded.get(order_id, -1)
+        back = expected.total if order_id in self.by_word else self.refunded.get(order_id, -1)
         if row.refunded != (back if row.refunded else 0):
             self.say(f"payment {order_id} refunded {row.refunded}, the bank {self.refunded.get(order_id)}")
         if row.status == "DECLINED" and order_id not in self.declined:
             self.say(f"payment {order_id} is DECLINED, and the bank has not declined it")
         if row.status == "CAPTURED" and not row.captured:
             self.say(f"payment {order_id} is CAPTURED without money")
-        if row.status == "REFUND_REFUSED" and wanted.payment_method != NO_REFUND:
+        if row.status == "REFUND_REFUSED" and expected.payment_method != NO_REFUND:
             self.say(f"the refund of {order_id} is refused, which the bank does not do")
-        if row.status == "REFUNDED" and row.refunded != wanted.total:
+        if row.status == "REFUNDED" and row.refunded != expected.total:
             self.say(f"payment {order_id} is REFUNDED with {row.refunded}")
         if before is None or before.status != row.status:
             _comes_to_be(said, "payments", row.status, order_id)
         self.payments[order_id] = row
 
-    def _same(self, what: str, row: Any, wanted: Wanted, total: object) -> None:
+    def _same(self, what: str, row: Any, expected: ExpectedOrder, total: object) -> None:
         """As it was asked for, and an amount is a whole number."""
         lines = tuple((item.sku, item.quantity, item.unit_price) for item in row.items)
         found = (row.customer_id, row.currency, lines, row.payment_method, total)
-        right = (wanted.customer_id, wanted.currency, wanted.lines, wanted.payment_method, wanted.total)
+        right = (expected.customer_id, expected.currency, expected.lines, expected.payment_method, expected.total)
         if found != right or type(total) is not int:
-            self.say(f"{what} is {found!r}, wanted is {right!r}")
+            self.say(f"{what} is {found!r}, expected {right!r}")
 
     def _step(
         self, what: str, order_id: str, before: Any, row: Any, steps: Mapping[str, Sequence[str]], first: str
@@ -274,8 +274,8 @@ class Model:
 
     def _reservation(self, fact: Any, said: Said) -> None:
         order_id = uuid_text(fact.order_id)
-        wanted = self._of(order_id)
-        if wanted is None:
+        expected = self._of(order_id)
+        if expected is None:
             return
         if order_id in self.reservations:
             self.say(f"{order_id} is reserved twice")
@@ -283,9 +283,9 @@ class Model:
             self.say(f"stock is answered for {order_id}, which is not charged")
         self.reservations[order_id] = str(fact.status)
         _comes_to_be(said, "reservations", fact.status, order_id)
-        lacking = [sku for sku, quantity in wanted.units.items() if self._on_hand[sku] < quantity]
+        lacking = [sku for sku, quantity in expected.units.items() if self._on_hand[sku] < quantity]
         lines = {line.sku: line.quantity for line in fact.lines}
-        right = {} if lacking else dict(wanted.units)
+        right = {} if lacking else dict(expected.units)
         if lines != right or (fact.status == "REJECTED") != bool(lacking):
             self.say(f"{order_id} is {fact.status} with {lines}, right is {right} ({', '.join(lacking)} lacking)")
         if lacking != [line.sku for line in fact.missing if line.sku in lacking] or len(fact.missing) != len(lacking):
@@ -298,8 +298,8 @@ class Model:
         self._on_hand[fact.sku] += fact.on_hand_change
         self._reserved[fact.sku] += fact.reserved_change
         if fact.kind == "reserve":
-            wanted = self.wanted.get(str(fact.cause))
-            units = wanted.units.get(fact.sku, 0) if wanted is not None else 0
+            expected = self.expected.get(str(fact.cause))
+            units = expected.units.get(fact.sku, 0) if expected is not None else 0
             if (fact.on_hand_change, fact.reserved_change) != (-units, units):
                 self.say(f"{fact.cause} moves {fact.reserved_change} {fact.sku}, right is {units}")
 
@@ -312,8 +312,8 @@ class Model:
 
     def _notification(self, fact: Any) -> None:
         order_id, outcome = uuid_text(fact.order_id), str(fact.outcome)
-        wanted = self._of(order_id)
-        if wanted is None:
+        expected = self._of(order_id)
+        if expected is None:
             return
         if (order_id, outcome) in self._notified:
             self.say(f"{order_id} is notified of {outcome} twice")
@@ -325,28 +325,28 @@ class Model:
             "failed": reservation == "REJECTED" or declined,
             "refunded": order_id in self.refunded or order_id in self.by_word,
         }
-        if not right.get(outcome) or fact.customer_id != wanted.customer_id:
-            self.say(f"{order_id} ({wanted.customer_id}) is notified of {outcome}: {fact.customer_id}")
-        amount = _amount(wanted.total, wanted.currency)
+        if not right.get(outcome) or fact.customer_id != expected.customer_id:
+            self.say(f"{order_id} ({expected.customer_id}) is notified of {outcome}: {fact.customer_id}")
+        amount = _amount(expected.total, expected.currency)
         of_money = outcome == "refunded" or (outcome == "failed" and declined)
         if of_money and f" {amount} " not in f" {fact.text} ":
             self.say(f"the notice of {order_id} does not say {amount}: {fact.text}")
 
     def _event(self, kind: str, value: bytes) -> None:
-        """What is said of an order is what its shop wanted, in whole numbers."""
+        """What is said of an order is what its shop expected, in whole numbers."""
         said = msgspec.json.decode(value)
         order_id = str(said.get("order_id"))
-        wanted = self._of(order_id)
-        if wanted is None:
+        expected = self._of(order_id)
+        if expected is None:
             return
-        items = [{"sku": sku, "quantity": count, "unit_price": price} for sku, count, price in wanted.lines]
+        items = [{"sku": sku, "quantity": count, "unit_price": price} for sku, count, price in expected.lines]
         right = {
-            "customer_id": wanted.customer_id,
-            "currency": wanted.currency,
-            "total": wanted.total,
-            "amount": wanted.total,
+            "customer_id": expected.customer_id,
+            "currency": expected.currency,
+            "total": expected.total,
+            "amount": expected.total,
             "items": items,
-            "payment_method": wanted.payment_method,
+            "payment_method": expected.payment_method,
         }
         for name, found in said.items():
             if name in right and (found != right[name] or type(found) is not type(right[name])):

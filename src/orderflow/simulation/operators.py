@@ -17,8 +17,8 @@ from orderflow.core.inbox import InboxState
 from orderflow.core.messages import Command
 from orderflow.core.operations.model import LetterFilter, ReplayPlan
 from orderflow.core.store import Act, OutboxFilter
-from orderflow.core.testing.state import Waiting
-from orderflow.services.payment.messages import Outcome, SettlePayment
+from orderflow.core.testing.state import KeptEvent
+from orderflow.services.payment.messages import SettlementOutcome, SettlePayment
 from orderflow.simulation.loop import seeded
 from orderflow.simulation.world import REHEARSING, World
 
@@ -37,13 +37,13 @@ class Operators:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._chance = seeded(world.plan.seed, "operators")
+        self._rng = seeded(world.plan.seed, "operators")
 
     async def act(self) -> None:
         """One act at one service."""
-        service = self._chance.choice(list(self._world.databases))
+        service = self._rng.choice(list(self._world.databases))
         acts = [self._rehearse, self._replay, self._edit, self._discard, self._settle, self._settle, self._republish]
-        await self._chance.choice(acts)(service)
+        await self._rng.choice(acts)(service)
 
     async def look_after_all(self) -> None:
         """Replay everything; then give up what is not ours, and replay the rest until nothing is dead."""
@@ -72,14 +72,14 @@ class Operators:
         await self._ask(service, rehearse)
 
     async def _replay(self, service: str) -> None:
-        plan = ReplayPlan(canary=self._chance.random() < 0.3, failing_share_max=1.0, lag_growth_max=None)
+        plan = ReplayPlan(canary=self._rng.random() < 0.3, failing_share_max=1.0, lag_growth_max=None)
         await self._ask(service, lambda engine: engine.recovery.replay(LetterFilter(), plan, ACT))
 
     async def _edit(self, service: str) -> None:
         """The same in other bytes: what the event says is right as it is."""
         ours = [each.event for each in self._dead(service) if self._is_ours(each) and each.event.intent is None]
         if ours:
-            event = self._chance.choice(ours)
+            event = self._rng.choice(ours)
             value = b" " + (event.record.value or b"")
             await self._ask(service, lambda engine: engine.recovery.edit(event.event_id, value, ACT))
 
@@ -98,7 +98,7 @@ class Operators:
                 break
             await asyncio.sleep(LOOK_EVERY_S)
         for charge in undecided or charges:
-            outcome = Outcome.CHARGED if charge.decline_code is None else Outcome.NOT_CHARGED
+            outcome = SettlementOutcome.CHARGED if charge.decline_code is None else SettlementOutcome.NOT_CHARGED
             command = SettlePayment(order_id=UUID(charge.order_id), outcome=outcome)
             await self._ask("payment", partial(_submit, command))
         await self._settle_refunds()
@@ -107,19 +107,19 @@ class Operators:
         """What the bank will not give back is asked for once more, or given back in another way."""
         payments = self._world.model.payments.items()
         for order_id in [order_id for order_id, payment in payments if payment.status == "REFUND_REFUSED"]:
-            outcome = self._chance.choice((Outcome.ASK_AGAIN, Outcome.REFUNDED))
-            if outcome is Outcome.REFUNDED:
+            outcome = self._rng.choice((SettlementOutcome.ASK_AGAIN, SettlementOutcome.REFUNDED))
+            if outcome is SettlementOutcome.REFUNDED:
                 self._world.model.by_word.add(order_id)
             await self._ask("payment", partial(_submit, SettlePayment(order_id=UUID(order_id), outcome=outcome)))
 
     async def _republish(self, service: str) -> None:
         await self._ask(service, lambda engine: engine.recovery.republish(OutboxFilter(), ACT))
 
-    def _dead(self, service: str) -> list[Waiting]:
+    def _dead(self, service: str) -> list[KeptEvent]:
         parked = self._world.databases[service].state.parked.values()
         return [waiting for waiting in parked if waiting.event.state is InboxState.DEAD]
 
-    def _is_ours(self, waiting: Waiting) -> bool:
+    def _is_ours(self, waiting: KeptEvent) -> bool:
         """A service has published it, or it is an answer of the bank, or an edit of either."""
         state = self._world.databases_of(waiting.consumer).state
         event = state.originals.get(waiting.event.position, waiting.event)

@@ -32,7 +32,7 @@ STORE_STEPS = (
     "unsent",
     "mark_sent",
 )
-TRANSPORT_STEPS = ("append", "appended", "poll", "settle")
+TRANSPORT_STEPS = ("append", "appended", "poll", "commit_offsets")
 BANK_STEPS = ("charge", "charged", "refund", "refunded", "count_call")
 STEPS = (*STORE_STEPS, *TRANSPORT_STEPS, *BANK_STEPS)
 
@@ -40,7 +40,7 @@ STEPS = (*STORE_STEPS, *TRANSPORT_STEPS, *BANK_STEPS)
 SERVICES = SAGA
 
 
-class Fault(StrEnum):
+class ProcessFault(StrEnum):
     """What can happen to one process at one step."""
 
     CRASH = "crash"
@@ -88,15 +88,15 @@ AT_ONCE = frozenset((Trouble.REFUSE_ALL, Trouble.REFUSE_MOST, Trouble.UNSERVED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class WorldPlan:
     """One world. Times are in virtual seconds.
 
     What shops order is as varied as this world has it: `currencies`, lines in any order and prices up to the highest
     (`varied`), keys that come again with another body (`reuses_keys`), `out_of_stock` as the share of orders that
     cannot be served; all of it at one moment if `at_once`. With `operators`, people look in the end after what was
     given up. `idle_s` passes before anybody orders. `fault_every` is the mean number of steps between two faults; at
-    the step `focus` they are frequent, so that rare steps get their share. Where members `settle_late`, they write
-    offsets down some time after they were settled, as those of the log in PostgreSQL do. `narrow` databases hold
+    the step `focus` they are frequent, so that rare steps get their share. Where members `commit_late`, they write
+    offsets down some time after they were committed, as those of the log in PostgreSQL do. `narrow` databases hold
     Latin-1 only, so that they refuse texts that others may send. `haste` is the share of steps after which a process
     goes on at once, before any other has its turn.
 
@@ -116,7 +116,7 @@ class Plan:
     out_of_stock: float
     processes: Mapping[str, int]
     partitions: int
-    faults: tuple[Fault, ...]
+    faults: tuple[ProcessFault, ...]
     fault_every: float
     focus: str
     troubles: tuple[Trouble, ...]
@@ -124,7 +124,7 @@ class Plan:
     session_timeout_s: float
     skew_ms: int
     bank_timeout_s: float
-    settle_late: bool
+    commit_late: bool
     narrow: bool
     haste: float
     config: EngineConfig
@@ -133,7 +133,7 @@ class Plan:
     def is_calm(self) -> bool:
         """Nothing happens by which anything would be delivered twice."""
         alone = all(count == 1 for count in self.processes.values())
-        return alone and {Fault.DELAY}.issuperset(self.faults) and CALM.issuperset(self.troubles)
+        return alone and {ProcessFault.DELAY}.issuperset(self.faults) and CALM.issuperset(self.troubles)
 
     @property
     def drain_s(self) -> float:
@@ -178,12 +178,12 @@ SHAPES = (
     "operated",
     "late",
 )
-AT_THE_END = ("committed", "committed", "settle", "appended")
-FAULTS: Mapping[str, tuple[Fault, ...]] = {
-    "any": tuple(Fault),
-    "calm": (Fault.DELAY,),
-    "race": (Fault.DELAY,),
-    "operated": (Fault.DELAY, Fault.CRASH),
+AT_THE_END = ("committed", "committed", "commit_offsets", "appended")
+FAULTS: Mapping[str, tuple[ProcessFault, ...]] = {
+    "any": tuple(ProcessFault),
+    "calm": (ProcessFault.DELAY,),
+    "race": (ProcessFault.DELAY,),
+    "operated": (ProcessFault.DELAY, ProcessFault.CRASH),
     "local": (),
     "crowd": (),
     "most": (),
@@ -196,80 +196,80 @@ TWO = {"calm": 0.0, "race": 0.9, "crowd": 0.1}
 CROWDED = ("crowd", "most")
 
 
-def draw(seed: int) -> Plan:
+def draw(seed: int) -> WorldPlan:
     """The plan of a seed: always the same. Some shapes show what chance alone would seldom bring together."""
-    chance = seeded(seed, "plan")
-    shape = chance.choice(SHAPES)
-    faults = tuple(fault for fault in FAULTS[shape] if chance.random() < 0.6)
-    focus = chance.choice(STEPS) if faults and chance.random() < 0.5 else ""
+    rng = seeded(seed, "plan")
+    shape = rng.choice(SHAPES)
+    faults = tuple(fault for fault in FAULTS[shape] if rng.random() < 0.6)
+    focus = rng.choice(STEPS) if faults and rng.random() < 0.5 else ""
     if shape == "calm" and faults:
-        focus = chance.choice(AT_THE_END)
+        focus = rng.choice(AT_THE_END)
     late = shape == "late"
-    return Plan(
+    return WorldPlan(
         base=seed,
         seed=seed,
-        orders=chance.randint(11, 14) if shape in CROWDED else chance.choice((1, 1, 2, 2, 3, 4, 6)),
+        orders=rng.randint(11, 14) if shape in CROWDED else rng.choice((1, 1, 2, 2, 3, 4, 6)),
         at_once=shape in (*CROWDED, "race"),
-        currencies=("EUR",) if chance.random() < 0.5 else ("EUR", "USD", "JPY", "KWD"),
-        varied=chance.random() < 0.5,
-        reuses_keys=chance.random() < 0.5,
-        operators=chance.random() < 0.5,
+        currencies=("EUR",) if rng.random() < 0.5 else ("EUR", "USD", "JPY", "KWD"),
+        varied=rng.random() < 0.5,
+        reuses_keys=rng.random() < 0.5,
+        operators=rng.random() < 0.5,
         idle_s=57.5 if late else 0.0,
-        out_of_stock=0.9 if focus in BANK_STEPS or shape == "crowd" else chance.choice((0.1, 0.5)),
-        processes={name: 2 if chance.random() < TWO.get(shape, 0.25) else 1 for name in SERVICES},
-        partitions=chance.randint(1, 3),
+        out_of_stock=0.9 if focus in BANK_STEPS or shape == "crowd" else rng.choice((0.1, 0.5)),
+        processes={name: 2 if rng.random() < TWO.get(shape, 0.25) else 1 for name in SERVICES},
+        partitions=rng.randint(1, 3),
         faults=faults,
-        fault_every=chance.choice((10.0, 25.0, 60.0, 150.0)),
+        fault_every=rng.choice((10.0, 25.0, 60.0, 150.0)),
         focus=focus,
-        troubles=(Trouble.LOG_AWAY,) if late else _troubles(chance, shape, focus),
-        troubled_s=6.0 if late else chance.choice((1.5, 3.0, 6.0)),
-        session_timeout_s=chance.choice((0.5, 2.0)),
-        skew_ms=chance.choice((0, 50, 5_000)),
-        bank_timeout_s=chance.choice((0.3, 1.0)),
-        settle_late=chance.random() < 0.5,
-        narrow=chance.random() < 0.3,
-        haste=chance.choice((0.0, 0.5, 0.8)),
-        config=_config(chance, late=late),
+        troubles=(Trouble.LOG_AWAY,) if late else _troubles(rng, shape, focus),
+        troubled_s=6.0 if late else rng.choice((1.5, 3.0, 6.0)),
+        session_timeout_s=rng.choice((0.5, 2.0)),
+        skew_ms=rng.choice((0, 50, 5_000)),
+        bank_timeout_s=rng.choice((0.3, 1.0)),
+        commit_late=rng.random() < 0.5,
+        narrow=rng.random() < 0.3,
+        haste=rng.choice((0.0, 0.5, 0.8)),
+        config=_config(rng, late=late),
     )
 
 
-def _troubles(chance: random.Random, shape: str, focus: str) -> tuple[Trouble, ...]:
+def _troubles(rng: random.Random, shape: str, focus: str) -> tuple[Trouble, ...]:
     may = {
         "local": sorted(LOCAL),
         "calm": [*sorted(CALM), *[Trouble.DRAIN] * 4],
         "race": [Trouble.DUPLICATE, Trouble.REWIND],
     }.get(shape)
     if shape == "crowd":
-        return (Trouble.REFUSE_ALL, chance.choice((Trouble.KILL, Trouble.DRAIN, Trouble.POISONS, Trouble.RESTOCK)))
+        return (Trouble.REFUSE_ALL, rng.choice((Trouble.KILL, Trouble.DRAIN, Trouble.POISONS, Trouble.RESTOCK)))
     if shape == "most":
-        return (Trouble.REFUSE_MOST, chance.choice((Trouble.STRANGERS, Trouble.POISONS, Trouble.RESTOCK)))
+        return (Trouble.REFUSE_MOST, rng.choice((Trouble.STRANGERS, Trouble.POISONS, Trouble.RESTOCK)))
     if shape == "unserved":
-        return (Trouble.UNSERVED, *[chance.choice((Trouble.UNSERVED, Trouble.BANK_MUTE, Trouble.RESTOCK))])
+        return (Trouble.UNSERVED, *[rng.choice((Trouble.UNSERVED, Trouble.BANK_MUTE, Trouble.RESTOCK))])
     if shape == "operated":
-        return (Trouble.BANK_MUTE, Trouble.REFUSE, Trouble.POISON, *[Trouble.OPERATE] * chance.randint(2, 6))
+        return (Trouble.BANK_MUTE, Trouble.REFUSE, Trouble.POISON, *[Trouble.OPERATE] * rng.randint(2, 6))
     if may is not None:
-        return tuple(chance.choice(may) for _ in range(chance.choice((1, 2, 4))))
-    kinds = [trouble for trouble in Trouble if chance.random() < 0.4]
-    count = chance.choice((0, 1, 2, 4, 6)) if kinds else 0
-    drawn = tuple(chance.choice(kinds) for _ in range(count))
+        return tuple(rng.choice(may) for _ in range(rng.choice((1, 2, 4))))
+    kinds = [trouble for trouble in Trouble if rng.random() < 0.4]
+    count = rng.choice((0, 1, 2, 4, 6)) if kinds else 0
+    drawn = tuple(rng.choice(kinds) for _ in range(count))
     return (*drawn, *[Trouble.REFUSE] * 4) if focus == "parked" else drawn
 
 
-def _config(chance: random.Random, *, late: bool) -> EngineConfig:
+def _config(rng: random.Random, *, late: bool) -> EngineConfig:
     """The production engine with shorter waits, so that a virtual minute is enough, and batches of any size."""
     return EngineConfig(
-        batch_max=chance.choice((1, 2, 5, 500)),
-        command_queue_max=chance.choice((2, 4096)),
-        attempts_max=chance.choice((2, 6)),
+        batch_max=rng.choice((1, 2, 5, 500)),
+        command_queue_max=rng.choice((2, 4096)),
+        attempts_max=rng.choice((2, 6)),
         retry_first_ms=100,
         retry_ceiling_ms=1_000,
         infrastructure_ceiling_ms=500,
         ask_again_first_ms=100,
         ask_again_ceiling_ms=1_000,
-        gateway_concurrency=chance.choice((1, 256)),
-        gateway_queue_max=chance.choice((1, 2048)),
+        gateway_concurrency=rng.choice((1, 256)),
+        gateway_queue_max=rng.choice((1, 2048)),
         intent_lease_ms=2_000,
-        outbox_slots=chance.choice((1, 4)),
+        outbox_slots=rng.choice((1, 4)),
         outbox_keep_ms=500 if late else 24 * 3_600_000,
     )
 
@@ -296,20 +296,20 @@ CURRENCIES = ("EUR", "USD", "JPY", "KWD")
 class Knob(NamedTuple):
     """One thing of a plan that can be changed: how it is read, changed and written."""
 
-    of: Callable[[Plan], Any]
-    changed: Callable[[Plan, Any], Plan]
+    of: Callable[[WorldPlan], Any]
+    changed: Callable[[WorldPlan, Any], WorldPlan]
     parse: Callable[[str], Any]
     show: Callable[[Any], str]
 
 
-def name_of(plan: Plan) -> str:
+def name_of(plan: WorldPlan) -> str:
     """The text of a plan: that of a plan as it was drawn is its seed."""
     drawn = draw(plan.base)
     changed = {name: knob for name, knob in KNOBS.items() if knob.of(plan) != knob.of(drawn)}
     return ",".join((str(plan.base), *(f"{name}={knob.show(knob.of(plan))}" for name, knob in changed.items())))
 
 
-def plan_of(text: str) -> Plan:
+def plan_of(text: str) -> WorldPlan:
     """The plan that a text names. Raises ValueError with what is wrong, and what may stand there."""
     seed, *changes = text.split(",")
     if not seed.isdecimal():
@@ -327,9 +327,11 @@ def plan_of(text: str) -> Plan:
 
 
 def _knobs() -> Mapping[str, Knob]:
-    hints = get_type_hints(Plan)
+    hints = get_type_hints(WorldPlan)
     hints |= dict.fromkeys(("orders", "partitions"), Count)
-    plain = {each.name: hints[each.name] for each in fields(Plan) if each.name not in ("base", "processes", "config")}
+    plain = {
+        each.name: hints[each.name] for each in fields(WorldPlan) if each.name not in ("base", "processes", "config")
+    }
     knobs = {name: Knob(partial(_field, name), partial(_with_field, name), *_codec(of)) for name, of in plain.items()}
     knobs |= {name: Knob(partial(_count, name), partial(_with_count, name), *_codec(Count)) for name in SERVICES}
     for name in SETTINGS:
@@ -352,7 +354,7 @@ def _codec(of: Any) -> tuple[Callable[[str], Any], Callable[[Any], str]]:
 
 
 def _names(kind: Any) -> Mapping[str, str]:
-    if kind in (Fault, Trouble):
+    if kind in (ProcessFault, Trouble):
         return {each.name.lower(): each for each in kind}
     return {each: each for each in CURRENCIES}
 
@@ -383,27 +385,27 @@ def _seconds(text: str) -> float:
     return number
 
 
-def _field(name: str, plan: Plan) -> Any:
+def _field(name: str, plan: WorldPlan) -> Any:
     return getattr(plan, name)
 
 
-def _with_field(name: str, plan: Plan, value: Any) -> Plan:
+def _with_field(name: str, plan: WorldPlan, value: Any) -> WorldPlan:
     return replace(plan, **{name: value})
 
 
-def _count(name: str, plan: Plan) -> Any:
+def _count(name: str, plan: WorldPlan) -> Any:
     return plan.processes[name]
 
 
-def _with_count(name: str, plan: Plan, value: Any) -> Plan:
+def _with_count(name: str, plan: WorldPlan, value: Any) -> WorldPlan:
     return replace(plan, processes={**plan.processes, name: value})
 
 
-def _setting(name: str, plan: Plan) -> Any:
+def _setting(name: str, plan: WorldPlan) -> Any:
     return getattr(plan.config, name)
 
 
-def _with_setting(name: str, plan: Plan, value: Any) -> Plan:
+def _with_setting(name: str, plan: WorldPlan, value: Any) -> WorldPlan:
     return replace(plan, config=replace(plan.config, **{name: value}))
 
 

@@ -13,10 +13,10 @@ from typing import Any
 from orderflow.bank import (
     BankBook,
     BankFailedError,
+    BankRefund,
     BankUnavailableError,
     Charge,
     MemoryBook,
-    Refund,
     SimulatedBank,
 )
 from orderflow.core.access import PLATFORM
@@ -38,7 +38,7 @@ from orderflow.services.payment.service import BankGateway
 from orderflow.simulation.log import TroubledConsumer, TroubledLog, TroubledTransport
 from orderflow.simulation.loop import OWNER, VirtualClock, VirtualLoop, seeded
 from orderflow.simulation.model import Model
-from orderflow.simulation.plan import Plan
+from orderflow.simulation.plan import WorldPlan
 
 
 class TroubledBook(MemoryBook):
@@ -47,12 +47,12 @@ class TroubledBook(MemoryBook):
     each booking.
     """
 
-    def __init__(self, hop: Callable[[str], Awaitable[None]], chance: random.Random, told: Model) -> None:
+    def __init__(self, hop: Callable[[str], Awaitable[None]], rng: random.Random, told: Model) -> None:
         super().__init__()
         self._told = told
         self.away = False
         self.mute = 0.0
-        self._chance = chance
+        self._rng = rng
         self._hop = hop
 
     async def charge(self, charge: Charge) -> Charge:
@@ -66,7 +66,7 @@ class TroubledBook(MemoryBook):
         await self._answer("charged")
         return booked
 
-    async def refund(self, refund: Refund) -> Refund | None:
+    async def refund(self, refund: BankRefund) -> BankRefund | None:
         await self._reach("refund")
         known = refund.key in self.refunds
         booked = await super().refund(refund)
@@ -83,12 +83,12 @@ class TroubledBook(MemoryBook):
         await self._hop(step)
         if self.away:
             raise BankUnavailableError("the bank does not answer")
-        if self._chance.random() < self.mute / 2:
+        if self._rng.random() < self.mute / 2:
             raise BankFailedError("the bank has a fault of its own, and has booked nothing")
 
     async def _answer(self, step: str) -> None:
         await self._hop(step)
-        if self._chance.random() < self.mute:
+        if self._rng.random() < self.mute:
             raise bank_error(step)
 
 
@@ -130,7 +130,7 @@ class Habitat:
     hears every signal with the name of who gave it.
     """
 
-    plan: Plan
+    plan: WorldPlan
     code: Code
     loop: VirtualLoop
     databases: Mapping[str, MemoryDatabase]
@@ -150,7 +150,7 @@ class Process:
         self.alive = True
         self.at = ""
         """The step that it passed last."""
-        self.chance = seeded(habitat.plan.seed, f"{name} {life}")
+        self.rng = seeded(habitat.plan.seed, f"{name} {life}")
         self._habitat = habitat
         self._context = contextvars.copy_context()
         self._context.run(OWNER.set, self)
@@ -197,14 +197,14 @@ class Process:
 
     def _boot(self) -> None:
         habitat, plan = self._habitat, self._habitat.plan
-        clock = self._clock = VirtualClock(habitat.loop, self.chance.randint(-plan.skew_ms, plan.skew_ms))
+        clock = self._clock = VirtualClock(habitat.loop, self.rng.randint(-plan.skew_ms, plan.skew_ms))
         self._store = MemoryStore(
             habitat.databases[self.service],
             slots=plan.config.outbox_slots,
             longest_wait_ms=plan.config.longest_wait_ms,
         )
         self._transport = TroubledTransport(
-            habitat.log, hop=habitat.step, cut=habitat.cut, settle_late=plan.settle_late
+            habitat.log, hop=habitat.step, cut=habitat.cut, commit_late=plan.commit_late
         )
         self._engine: Engine = habitat.code.engine(
             habitat.code.services[self.service],
@@ -213,7 +213,7 @@ class Process:
             gateway=self._gateway(clock),
             signals=Signals([lambda signal: habitat.told(self.name, signal)]),
             clock=clock,
-            chance=self.chance,
+            rng=self.rng,
             config=plan.config,
         )
         self._engine.start()

@@ -18,10 +18,10 @@ from orderflow.core.envelopes import header_text
 from orderflow.core.identity import lock_id, record_id, uuid_of, uuid_text
 from orderflow.core.inbox import InboxEntry, InboxState, ParkedEvent
 from orderflow.core.store import Changes, OutboxRecord
-from orderflow.core.testing.state import Locks, State
+from orderflow.core.testing.state import Locks, MemoryTables
 from orderflow.core.transport import ConsumerRecord, Headers, ProducerRecord
 from orderflow.simulation.log import TroubledLog
-from orderflow.simulation.plan import Plan, Trouble
+from orderflow.simulation.plan import Trouble, WorldPlan
 
 Place = tuple[str, int]
 
@@ -77,7 +77,7 @@ Queue = list[tuple[int, str]]
 
 
 @dataclass(slots=True)
-class Books:
+class DatabaseHistory:
     """What is remembered of one database."""
 
     inbox: dict[tuple[str, str, str], InboxState] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Protocol:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: WorldPlan,
         say: Callable[[str], None],
         time: Callable[[], float],
         lives: Callable[[str], int],
@@ -113,7 +113,7 @@ class Protocol:
         self._say = say
         self._time = time
         self._lives = lives
-        self._books: defaultdict[str, Books] = defaultdict(Books)
+        self._books: defaultdict[str, DatabaseHistory] = defaultdict(DatabaseHistory)
         self._written: dict[tuple[str, str, str], tuple[bytes | None, bytes | None, Headers]] = {}
         self._appended: Counter[tuple[str, str]] = Counter()
 
@@ -121,7 +121,7 @@ class Protocol:
         """Whether a service has published it."""
         return any(name[1] == event_id and not name[2] for name in self._written)
 
-    def committed(self, service: str, staged: Sequence[Changes], state: State) -> None:
+    def committed(self, service: str, staged: Sequence[Changes], state: MemoryTables) -> None:
         """`state` is as it is after the commit."""
         books = self._books[service]
         for changes in staged:
@@ -171,8 +171,10 @@ class Protocol:
             if not _header(record.headers, "ce_time"):
                 self._say(f"{record.topic} {_header(record.headers, 'ce_id')} has no time")
 
-    def settled(self, service: str, group: str, records: Sequence[ConsumerRecord], unread: Collection[bytes]) -> None:
-        """The group has settled these, the first time or again."""
+    def offsets_committed(
+        self, service: str, group: str, records: Sequence[ConsumerRecord], unread: Collection[bytes]
+    ) -> None:
+        """The group has committed these, the first time or again."""
         known = self._books[service].known
         for record in records:
             if dict(record.headers).get("ce_type") in unread:
@@ -181,10 +183,10 @@ class Protocol:
                 continue
             if (group, uuid_text(record_id(record.topic, record.partition, record.offset))) not in known:
                 self._say(
-                    f"{group} settled {record.topic}/{record.partition}@{record.offset}, which it has not noted"
+                    f"{group} committed {record.topic}/{record.partition}@{record.offset}, which it has not noted"
                 )
 
-    def _inbox(self, books: Books, changes: Changes, state: State) -> None:
+    def _inbox(self, books: DatabaseHistory, changes: Changes, state: MemoryTables) -> None:
         fresh = self._parked(books, changes, state)
         for entry in changes.inbox:
             name = (changes.consumer, entry.key, entry.identity)
@@ -210,7 +212,7 @@ class Protocol:
             if not any(cause == uuid_text(entry.event_id) for entry in changes.inbox):
                 self._say(f"a notification is caused by {cause}, which is not noted beside it")
 
-    def _parked(self, books: Books, changes: Changes, state: State) -> dict[tuple[str, str], int]:
+    def _parked(self, books: DatabaseHistory, changes: Changes, state: MemoryTables) -> dict[tuple[str, str], int]:
         """The positions of what was parked, by (key, identity)."""
         fresh: dict[tuple[str, str], int] = {}
         if not changes.parked:
@@ -239,7 +241,7 @@ class Protocol:
         else:
             self._say(f"{changes.consumer} handled {entry.event_id} of {entry.key}, which overtook what is parked")
 
-    def _reparked(self, books: Books, changes: Changes, state: State) -> None:
+    def _reparked(self, books: DatabaseHistory, changes: Changes, state: MemoryTables) -> None:
         for event in changes.reparked:
             before = books.parked.get(event.position)
             waiting = state.parked.get(event.position)
@@ -260,7 +262,9 @@ class Protocol:
             self._waits(books, changes.consumer, waiting.event, event, 0 if replayed else before.attempts)
             books.due_at[event.position] = waiting.next_attempt_at
 
-    def _waits(self, books: Books, consumer: str, event: ParkedEvent, said: ParkedEvent, failed: int) -> None:
+    def _waits(
+        self, books: DatabaseHistory, consumer: str, event: ParkedEvent, said: ParkedEvent, failed: int
+    ) -> None:
         """The number of attempts is right, and so is the wait for the next one. While others fail alike, it is in
         doubt whose fault that is, and no attempt is counted.
         """
@@ -283,20 +287,20 @@ class Protocol:
         elif not config.retry_first_ms / 2 <= said.delay_ms <= config.retry_ceiling_ms:
             self._say(f"{consumer} tries {event.event_id} again in {said.delay_ms} ms")
 
-    def _edited(self, books: Books, changes: Changes) -> None:
+    def _edited(self, books: DatabaseHistory, changes: Changes) -> None:
         for edit in changes.edited:
             for (consumer, _), queue in books.queues.items():
                 if consumer == changes.consumer:
                     queue[:] = [(at, edit.identity if at == edit.position else name) for at, name in queue]
 
-    def _released(self, books: Books, changes: Changes) -> None:
+    def _released(self, books: DatabaseHistory, changes: Changes) -> None:
         for position in changes.released:
             books.parked.pop(position, None)
             for queue in books.queues.values():
                 if queue:
                     queue[:] = [each for each in queue if each[0] != position]
 
-    def _outbox(self, books: Books, changes: Changes) -> None:
+    def _outbox(self, books: DatabaseHistory, changes: Changes) -> None:
         if not changes.outbox:
             return
         causes = {uuid_text(entry.event_id) for entry in changes.inbox}
@@ -358,7 +362,7 @@ class Protocol:
         if letters:
             self._say(f"{changes.consumer} wrote dead letters of what it did not give up: {list(letters)}")
 
-    def _flow(self, books: Books, changes: Changes, before: Sequence[tuple[str, str]]) -> None:
+    def _flow(self, books: DatabaseHistory, changes: Changes, before: Sequence[tuple[str, str]]) -> None:
         """Who is stuck says so, and says when it is not any more."""
         right: dict[tuple[str, str], int] = {}
         for event in (*changes.parked, *changes.reparked):
@@ -378,7 +382,7 @@ class Protocol:
         if said != right:
             self._say(f"{changes.consumer} says {said} of what is stuck, right is {right}")
 
-    def _no_outage(self, service: str, books: Books, changes: Changes) -> None:
+    def _no_outage(self, service: str, books: DatabaseHistory, changes: Changes) -> None:
         """What fails alike, many keys at once, is no event's fault: it is not parked."""
         now = self._time()
         for event in changes.parked:

@@ -16,7 +16,7 @@ from orderflow.core.circuit_breaker import GONE_S
 from orderflow.simulation.books import read_books
 from orderflow.simulation.loop import DeadlockError, LivelockError
 from orderflow.simulation.operators import Operators
-from orderflow.simulation.plan import Plan, draw, name_of
+from orderflow.simulation.plan import WorldPlan, draw, name_of
 from orderflow.simulation.process import Code
 from orderflow.simulation.shop import Promised, Shops
 from orderflow.simulation.troubles import Troubles
@@ -30,12 +30,12 @@ TAIL = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class SeedResult:
     """How a seed ended. `broken` says in sentences what was not as promised; empty: all was well. `coverage` is what
     has happened (see there), `events` how many were appended to the log.
     """
 
-    plan: Plan
+    plan: WorldPlan
     report: Report
     broken: tuple[str, ...]
     trace: Trace
@@ -61,12 +61,12 @@ class Run:
         return f"orderflow simulate --seed {name_of(self.plan)}"
 
 
-def run(seed: int, code: Code | None = None) -> Run:
+def run(seed: int, code: Code | None = None) -> SeedResult:
     """Run the world of a seed. The same seed and code give the same run."""
     return run_plan(draw(seed), code)
 
 
-def run_plan(plan: Plan, code: Code | None = None) -> Run:
+def run_plan(plan: WorldPlan, code: Code | None = None) -> SeedResult:
     """Run one world."""
     world = World(plan, code or Code())
     shops = Shops(world)
@@ -140,7 +140,7 @@ async def _rest(world: World) -> None:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _judge(world: World, promised: Promised) -> Run:
+def _judge(world: World, promised: Promised) -> SeedResult:
     books = read_books(world.databases, world.bank, world.lag())
     report = check(books, at_rest=True, accepted=promised.accepted)
     for order in books.orders:
@@ -154,7 +154,7 @@ def _judge(world: World, promised: Promised) -> Run:
         *world.key_order.broken(world.log),
         *(f"nobody retrieved: {error}" for error in world.loop.errors),
     )
-    return Run(
+    return SeedResult(
         plan=world.plan,
         report=report,
         broken=broken,
@@ -168,7 +168,7 @@ def _judge(world: World, promised: Promised) -> Run:
 TRIES_MAX = 80
 
 
-def shrunk(failing: Run, code: Code | None = None) -> Run:
+def shrunk(failing: SeedResult, code: Code | None = None) -> SeedResult:
     """The smallest failing world that was found; `failing` itself if none smaller fails. Always the same one."""
     smallest, tries = failing, 0
     while True:
@@ -184,7 +184,7 @@ def shrunk(failing: Run, code: Code | None = None) -> Run:
             return smallest
 
 
-def smaller(plan: Plan) -> Iterator[Plan]:
+def smaller(plan: WorldPlan) -> Iterator[WorldPlan]:
     """The plan with one thing less, the most telling first."""
     for orders in dict.fromkeys((1, plan.orders // 2, plan.orders - 1)):
         if 0 < orders < plan.orders:

@@ -15,7 +15,7 @@ from orderflow.services.inventory.messages import SetStock
 from orderflow.services.order.api import fingerprint, with_response
 from orderflow.services.order.messages import Placed, PlaceOrder
 from orderflow.simulation.loop import seeded
-from orderflow.simulation.model import Wanted
+from orderflow.simulation.model import ExpectedOrder
 from orderflow.simulation.world import World
 
 STOCK: Mapping[str, int] = MappingProxyType({"plenty": 1_000, "scarce": 3, "none": 0})
@@ -58,7 +58,7 @@ class Shops:
     def __init__(self, world: World) -> None:
         self.promised = Promised()
         self._world = world
-        self._chance = seeded(world.plan.seed, "shops")
+        self._rng = seeded(world.plan.seed, "shops")
         self._known: dict[str, str] = {}
         self._wishes: dict[str, Wish] = {}
 
@@ -74,20 +74,20 @@ class Shops:
 
     async def _shop(self, number: int) -> None:
         """One order. With a key it is asked for until it is answered, sometimes twice at once."""
-        chance = self._chance
+        rng = self._rng
         wish = self._wish()
-        key = f"key-{number}" if chance.random() < 0.7 else None
-        await asyncio.sleep(chance.random() * (0.2 if self._world.plan.at_once else self._world.plan.troubled_s / 3))
+        key = f"key-{number}" if rng.random() < 0.7 else None
+        await asyncio.sleep(rng.random() * (0.2 if self._world.plan.at_once else self._world.plan.troubled_s / 3))
         if key is None:
             await self._order(wish, None)
             return
-        if chance.random() < 0.3:
+        if rng.random() < 0.3:
             await asyncio.gather(self._until_answered(wish, key), self._until_answered(wish, key))
         else:
             await self._until_answered(wish, key)
-        if chance.random() < 0.3:
+        if rng.random() < 0.3:
             await self._order(wish, key)
-        if self._world.plan.reuses_keys and chance.random() < 0.5 and key in self._known:
+        if self._world.plan.reuses_keys and rng.random() < 0.5 and key in self._known:
             await self._reuse(key, wish)
 
     async def _reuse(self, key: str, before: Wish) -> None:
@@ -120,7 +120,7 @@ class Shops:
         for _ in range(TRIES_MAX):
             if await self._order(wish, key):
                 return
-            await asyncio.sleep(0.05 + 0.2 * self._chance.random())
+            await asyncio.sleep(0.05 + 0.2 * self._rng.random())
 
     async def _order(self, wish: Wish, key: str | None) -> bool:
         """One request. True: it was answered with a 2xx."""
@@ -157,8 +157,8 @@ class Shops:
         return task.result()
 
     def _command(self, wish: Wish, key: str | None) -> PlaceOrder:
-        order_id = uuid7(self._world.clock.wall_ms(), self._chance)
-        self._world.model.wanted[str(order_id)] = Wanted(
+        order_id = uuid7(self._world.clock.wall_ms(), self._rng)
+        self._world.model.expected[str(order_id)] = ExpectedOrder(
             customer_id=wish.customer_id,
             currency=wish.currency,
             lines=tuple((item.sku, item.quantity, item.unit_price) for item in wish.items),
@@ -176,17 +176,17 @@ class Shops:
         return with_response(command)
 
     def _wish(self) -> Wish:
-        chance, plan = self._chance, self._world.plan
-        skus = chance.sample(["plenty", "scarce"], k=2 if plan.at_once else chance.choice((1, 1, 2)))
-        if chance.random() < plan.out_of_stock:
+        rng, plan = self._rng, self._world.plan
+        skus = rng.sample(["plenty", "scarce"], k=2 if plan.at_once else rng.choice((1, 1, 2)))
+        if rng.random() < plan.out_of_stock:
             skus.append("none")
         if plan.varied:
-            chance.shuffle(skus)
+            rng.shuffle(skus)
         prices = PRICES if plan.varied else range(1, 501)
-        items = tuple(Item(sku=sku, quantity=chance.randint(1, 2), unit_price=chance.choice(prices)) for sku in skus)
-        customer = f"customer-{chance.randint(1, 3)}"
-        method = "pm_card_visa" if plan.at_once and chance.random() < 0.7 else chance.choice(METHODS)
-        return Wish(customer, chance.choice(plan.currencies), items, method)
+        items = tuple(Item(sku=sku, quantity=rng.randint(1, 2), unit_price=rng.choice(prices)) for sku in skus)
+        customer = f"customer-{rng.randint(1, 3)}"
+        method = "pm_card_visa" if plan.at_once and rng.random() < 0.7 else rng.choice(METHODS)
+        return Wish(customer, rng.choice(plan.currencies), items, method)
 
 
 def _heard(task: asyncio.Task[object]) -> None:

@@ -23,8 +23,8 @@ from typing import Any
 
 from orderflow.core.engine import EngineConfig
 from orderflow.simulation.loop import seeded
-from orderflow.simulation.plan import SERVICES, STEPS, Fault, Plan, Trouble, draw, name_of
-from orderflow.simulation.run import Run, run_plan
+from orderflow.simulation.plan import SERVICES, STEPS, ProcessFault, Trouble, WorldPlan, draw, name_of
+from orderflow.simulation.run import SeedResult, run_plan
 
 FRESH_SHARE = 0.5
 CANDIDATES = 12
@@ -43,18 +43,18 @@ class Steering:
         """In how many worlds each thing has happened."""
         self._fresh = start
         self._fresh_share = fresh_share
-        self._chance = seeded(start, "steering")
-        self._shown_by: dict[str, list[Plan]] = {}
+        self._rng = seeded(start, "steering")
+        self._shown_by: dict[str, list[WorldPlan]] = {}
         self._rare: list[str] = []
 
-    def next(self) -> Plan:
+    def next(self) -> WorldPlan:
         """The next world to look at."""
-        if not self._rare or self._chance.random() < self._fresh_share:
+        if not self._rare or self._rng.random() < self._fresh_share:
             self._fresh += 1
             return draw(self._fresh - 1)
-        return relative(self._chance.choice(self._shown_by[self._rarest()]), self._chance)
+        return relative(self._rng.choice(self._shown_by[self._rarest()]), self._rng)
 
-    def learn(self, plan: Plan, coverage: Collection[str]) -> None:
+    def learn(self, plan: WorldPlan, coverage: Collection[str]) -> None:
         """What has happened in a world."""
         for what in sorted(coverage):
             self.counts[what] += 1
@@ -68,7 +68,7 @@ class Steering:
         """The rarest of some; what has become common is forgotten as it comes up."""
         found = ""
         for _ in range(CANDIDATES):
-            place = self._chance.randrange(len(self._rare))
+            place = self._rng.randrange(len(self._rare))
             what = self._rare[place]
             if self.counts[what] > RARE_MAX and len(self._rare) > 1:
                 self._rare[place] = self._rare[-1]
@@ -78,51 +78,51 @@ class Steering:
         return found or self._rare[0]
 
 
-def relative(plan: Plan, chance: random.Random) -> Plan:
+def relative(plan: WorldPlan, rng: random.Random) -> WorldPlan:
     """The plan in another order of events, and most often with one or two things changed."""
-    plan = replace(plan, seed=chance.randrange(2**32))
-    for _ in range(chance.choice((0, 1, 1, 2))):
-        plan = chance.choice(CHANGES)(plan, chance)
+    plan = replace(plan, seed=rng.randrange(2**32))
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        plan = rng.choice(CHANGES)(plan, rng)
     return plan
 
 
-def _orders(plan: Plan, chance: random.Random) -> Plan:
-    return replace(plan, orders=max(1, min(14, plan.orders + chance.choice((-2, -1, 1, 2, 4)))))
+def _orders(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+    return replace(plan, orders=max(1, min(14, plan.orders + rng.choice((-2, -1, 1, 2, 4)))))
 
 
-def _faults(plan: Plan, chance: random.Random) -> Plan:
-    faults = set(plan.faults) ^ {chance.choice(list(Fault))}
+def _faults(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+    faults = set(plan.faults) ^ {rng.choice(list(ProcessFault))}
     return replace(plan, faults=tuple(sorted(faults)), focus=plan.focus if faults else "")
 
 
-def _focus(plan: Plan, chance: random.Random) -> Plan:
-    return replace(plan, focus=chance.choice(STEPS), faults=plan.faults or (chance.choice(list(Fault)),))
+def _focus(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+    return replace(plan, focus=rng.choice(STEPS), faults=plan.faults or (rng.choice(list(ProcessFault)),))
 
 
-def _troubles(plan: Plan, chance: random.Random) -> Plan:
+def _troubles(plan: WorldPlan, rng: random.Random) -> WorldPlan:
     troubles = list(plan.troubles)
-    if troubles and chance.random() < 0.4:
-        troubles.pop(chance.randrange(len(troubles)))
-    if len(troubles) < TROUBLES_MAX and chance.random() < 0.7:
-        troubles.append(chance.choice(list(Trouble)))
+    if troubles and rng.random() < 0.4:
+        troubles.pop(rng.randrange(len(troubles)))
+    if len(troubles) < TROUBLES_MAX and rng.random() < 0.7:
+        troubles.append(rng.choice(list(Trouble)))
     return replace(plan, troubles=tuple(troubles))
 
 
-def _processes(plan: Plan, chance: random.Random) -> Plan:
-    name = chance.choice(SERVICES)
+def _processes(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+    name = rng.choice(SERVICES)
     return replace(plan, processes={**plan.processes, name: 3 - plan.processes[name]})
 
 
-def _one_of(name: str, *values: Any) -> Callable[[Plan, random.Random], Plan]:
-    def change(plan: Plan, chance: random.Random) -> Plan:
-        return replace(plan, **{name: chance.choice(values)})
+def _one_of(name: str, *values: Any) -> Callable[[WorldPlan, random.Random], WorldPlan]:
+    def change(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+        return replace(plan, **{name: rng.choice(values)})
 
     return change
 
 
-def _setting(name: str, *values: int) -> Callable[[Plan, random.Random], Plan]:
-    def change(plan: Plan, chance: random.Random) -> Plan:
-        config: EngineConfig = replace(plan.config, **{name: chance.choice(values)})  # type: ignore[arg-type]
+def _setting(name: str, *values: int) -> Callable[[WorldPlan, random.Random], WorldPlan]:
+    def change(plan: WorldPlan, rng: random.Random) -> WorldPlan:
+        config: EngineConfig = replace(plan.config, **{name: rng.choice(values)})  # type: ignore[arg-type]
         return replace(plan, config=config)
 
     return change
@@ -138,7 +138,7 @@ CHANGES = (
     _one_of("partitions", 1, 2, 3),
     _one_of("at_once", False, True),
     _one_of("varied", False, True),
-    _one_of("settle_late", False, True),
+    _one_of("commit_late", False, True),
     _one_of("narrow", False, True),
     _one_of("haste", 0.0, 0.5, 0.8),
     _one_of("operators", False, True),
@@ -159,7 +159,7 @@ AHEAD = 2
 class Sight:
     """What is told of one world. `explained` is for people, and "" where nothing was broken."""
 
-    plan: Plan
+    plan: WorldPlan
     name: str
     broken: tuple[str, ...]
     explained: str
@@ -170,7 +170,7 @@ class Sight:
     virtual_s: float
 
 
-def sight_of(run: Run) -> Sight:
+def sight_of(run: SeedResult) -> Sight:
     """What is told of a run to another process."""
     return Sight(
         plan=run.plan,
@@ -185,7 +185,7 @@ def sight_of(run: Run) -> Sight:
     )
 
 
-def look(plans: Sequence[Plan]) -> list[Sight]:
+def look(plans: Sequence[WorldPlan]) -> list[Sight]:
     """Live these worlds, and collect garbage after each: while it lives nearly all that is made is still needed, so
     that looking for garbage would cost a quarter of the time; and so it would after several, which no cache holds.
     """
@@ -198,13 +198,13 @@ def look(plans: Sequence[Plan]) -> list[Sight]:
             gc.enable()
 
 
-def _sight(plan: Plan) -> Sight:
+def _sight(plan: WorldPlan) -> Sight:
     sight = sight_of(run_plan(plan))
     gc.collect()
     return sight
 
 
-def survey(more: Callable[[], Sequence[Plan]], jobs: int) -> Iterator[Sight]:
+def survey(more: Callable[[], Sequence[WorldPlan]], jobs: int) -> Iterator[Sight]:
     """Live the worlds that `more` names, some at a time, until it names none; `jobs` processes are busy with it.
 
     They are told in the order in which they were named, whoever is done first: with the same number of jobs, a `more`

@@ -43,14 +43,14 @@ class Troubles:
         self._shops = shops
         self._operators = operators
         self._promised = shops.promised
-        self._chance = seeded(world.plan.seed, "troubles")
+        self._rng = seeded(world.plan.seed, "troubles")
 
     async def bring(self) -> None:
         """Return when all of them are over."""
         await asyncio.gather(*(self._at_its_moment(trouble) for trouble in self._world.plan.troubles))
 
     async def _at_its_moment(self, trouble: Trouble) -> None:
-        await asyncio.sleep(self._chance.random() * self._world.plan.last_moment_s(trouble))
+        await asyncio.sleep(self._rng.random() * self._world.plan.last_moment_s(trouble))
         self._world.note("world", trouble)
         self._world.coverage.trouble(trouble)
         match trouble:
@@ -67,17 +67,17 @@ class Troubles:
             case Trouble.REFUSE_ALL | Trouble.REFUSE_MOST:
                 await self._refuse_many(trouble)
             case Trouble.RESTOCK:
-                await self._shops.restock(self._chance.choice(("plenty", "scarce")), self._chance.randint(0, 9))
+                await self._shops.restock(self._rng.choice(("plenty", "scarce")), self._rng.randint(0, 9))
             case Trouble.OPERATE:
                 await self._operators.act()
             case Trouble.BANK_MUTE:
-                self._world.bank.mute = self._chance.choice((0.2, 0.5))
+                self._world.bank.mute = self._rng.choice((0.2, 0.5))
 
     async def _to_a_process(self, trouble: Trouble) -> None:
         running = list(self._world.processes.values())
         if not running:
             return
-        process: Process = self._chance.choice(running)
+        process: Process = self._rng.choice(running)
         self._world.coverage.strikes(process.service, trouble, process.at)
         match trouble:
             case Trouble.KILL:
@@ -85,7 +85,7 @@ class Troubles:
             case Trouble.DRAIN:
                 await self._world.drain(process)
             case Trouble.CLOCK:
-                process.jump(self._chance.choice((-3_600_000, -700, 700, 3_600_000)))
+                process.jump(self._rng.choice((-3_600_000, -700, 700, 3_600_000)))
             case Trouble.RETIRE:
                 self._world.retire(process)
             case Trouble.UNSERVED:
@@ -97,7 +97,7 @@ class Troubles:
         """Its sessions run out while it stands still; then it goes on, and finds itself fenced."""
         members = self._world.members()
         process.stall()
-        await asyncio.sleep(self._world.plan.session_timeout_s + self._chance.random())
+        await asyncio.sleep(self._world.plan.session_timeout_s + self._rng.random())
         for member in members:
             member.wake()
 
@@ -106,8 +106,8 @@ class Troubles:
         consumers = list(process.consumers().values())
         if not consumers:
             return
-        member = self._chance.choice(consumers)
-        member.stop_serving(leaves=self._chance.random() < 0.5)
+        member = self._rng.choice(consumers)
+        member.stop_serving(leaves=self._rng.random() < 0.5)
         self._world.unserved.add(member.group)
         plan = self._world.plan
         alone = not plan.faults and UNDISTURBED.issuperset(plan.troubles)
@@ -129,7 +129,7 @@ class Troubles:
 
     async def _take_away(self, trouble: Trouble) -> None:
         world = self._world
-        database = world.databases[self._chance.choice(list(world.databases))]
+        database = world.databases[self._rng.choice(list(world.databases))]
         match trouble:
             case Trouble.DATABASE_AWAY:
                 database.go_down()
@@ -156,44 +156,44 @@ class Troubles:
             case Trouble.DUPLICATE:
                 self._append_again()
             case Trouble.POISONS:
-                self._poison(self._chance.randint(9, 12))
+                self._poison(self._rng.randint(9, 12))
             case Trouble.STRANGERS:
-                self._bring_strangers(self._chance.randint(9, 14))
+                self._bring_strangers(self._rng.randint(9, 14))
             case _:
                 self._poison(1)
 
     def _rewind(self) -> None:
         """A group starts some partitions again from an earlier offset, as after a lost offset commit."""
-        group = self._world.log.group(self._chance.choice(self._world.groups()))
+        group = self._world.log.group(self._rng.choice(self._world.groups()))
         for member in group.members:
             for place in list(member.positions):
-                offset = self._chance.randint(0, group.committed.get(place, 0))
+                offset = self._rng.randint(0, group.committed.get(place, 0))
                 group.committed[place] = member.positions[place] = offset
             member.wake()
 
     def _append_again(self) -> None:
         """What a producer does that lost its acknowledgements: a run of records, in order, once more."""
         log = self._world.log
-        topic = self._chance.choice(log.topics())
+        topic = self._rng.choice(log.topics())
         for (_, partition), (_, end) in log.ends([topic]).items():
-            start = self._chance.randint(0, end)
-            records = log.slice(topic, partition, start, self._chance.randint(0, 5))
+            start = self._rng.randint(0, end)
+            records = log.slice(topic, partition, start, self._rng.randint(0, 5))
             log.slip_in([ProducerRecord(r.topic, r.key, r.value, r.headers) for r in records])
 
     def _poison(self, count: int) -> None:
         """Records that cannot be decoded, of orders or of none; each could be an event but for one thing."""
         keys = [None, *self._promised.accepted]
         topics = [topic for topic in self._world.log.topics() if not topic.endswith(".DLT")]
-        topic = self._chance.choice(topics)
-        value = self._chance.choice(POISONED)
-        spoiled = self._chance.choice(("", "", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_sequence", "other"))
-        much = self._chance.choice((*[()] * 6, MANY_HEADERS, (("other", b"-" * LONG),)))
+        topic = self._rng.choice(topics)
+        value = self._rng.choice(POISONED)
+        spoiled = self._rng.choice(("", "", "ce_id", "ce_type", "ce_source", "ce_subject", "ce_sequence", "other"))
+        much = self._rng.choice((*[()] * 6, MANY_HEADERS, (("other", b"-" * LONG),)))
         for number in range(count):
-            key = self._chance.choice(keys)
+            key = self._rng.choice(keys)
             if count > 1:
                 key = f"nobody-{number}"
-            elif self._chance.random() < 0.2:
-                key = self._chance.choice(UNWRITABLE)
+            elif self._rng.random() < 0.2:
+                key = self._rng.choice(UNWRITABLE)
             self._world.befallen.add((key or "").replace("\x00", "\\x00"))
             headers = tuple({**_headers(key or ""), spoiled: b"\xff\xfe"}.items()) if spoiled else ()
             record = ProducerRecord(topic, key.encode() if key else None, value, (*headers, *much))
@@ -202,19 +202,19 @@ class Troubles:
     def _bring_strangers(self, count: int) -> None:
         """Whole events, alike, of orders that this installation has never heard of: another one's, or forged."""
         for _ in range(count):
-            order_id = uuid7(self._world.clock.wall_ms(), self._chance)
+            order_id = uuid7(self._world.clock.wall_ms(), self._rng)
             event = RefundFailed(
                 order_id=order_id, customer_id="a stranger", currency="EUR", amount=100, reason="charge_missing"
             )
             key = str(order_id)
             self._world.befallen.add(key)
-            names = {"ce_id": str(uuid7(0, self._chance)).encode(), "ce_type": f"{event.TYPE}.v1".encode()}
+            names = {"ce_id": str(uuid7(0, self._rng)).encode(), "ce_type": f"{event.TYPE}.v1".encode()}
             headers = tuple({**_headers(key), **names}.items())
             record = ProducerRecord(event.TOPIC, key.encode(), msgspec.json.encode(event), headers)
             self._world.log.slip_in([record])
 
     async def _deliver_late(self) -> None:
-        topic = self._chance.choice(self._world.log.topics())
+        topic = self._rng.choice(self._world.log.topics())
         places = {(topic, number) for number in range(self._world.plan.partitions)}
         self._world.log.late |= places
         await self._a_while()
@@ -224,7 +224,7 @@ class Troubles:
         """The databases refuse all rows of the newest order, for a while."""
         if self._promised.accepted:
             order_id = list(self._promised.accepted)[-1]
-            what = self._chance.choice((frozenset(), FIRST_EVENTS))
+            what = self._rng.choice((frozenset(), FIRST_EVENTS))
             self._world.refusing[order_id] = what
             self._world.befallen.add(order_id)
             if self._world.plan.is_local:
@@ -236,20 +236,20 @@ class Troubles:
         """A database refuses all rows of its service, or those of most orders, for a while: after a bad migration."""
         world = self._world
         most = trouble is Trouble.REFUSE_MOST
-        name = self._chance.choice(("payment", "order") if most else ("payment", "inventory", "order", "order"))
+        name = self._rng.choice(("payment", "order") if most else ("payment", "inventory", "order", "order"))
         refusing = world.refusing_most if most else world.refusing_all
         if name == "order":
             await asyncio.sleep(PLACED_S)
         refusing.add(name)
         if world.plan.is_local:
             return  # until it is healed
-        await asyncio.sleep(2.0 + 2 * self._chance.random())
+        await asyncio.sleep(2.0 + 2 * self._rng.random())
         refusing.discard(name)
 
     async def _a_while(self) -> None:
         """In a late world, until the hour of the purge is over."""
         plan = self._world.plan
-        await asyncio.sleep(plan.troubled_s if plan.idle_s else self._chance.random() * AWAY_MAX_S)
+        await asyncio.sleep(plan.troubled_s if plan.idle_s else self._rng.random() * AWAY_MAX_S)
 
 
 def _headers(key: str) -> dict[str, bytes | None]:

@@ -32,7 +32,7 @@ from orderflow.core.telemetry import (
     TaskFailed,
     Waiting,
 )
-from orderflow.core.testing.log import Member
+from orderflow.core.testing.log import GroupMember
 from orderflow.core.testing.state import GO_ON, OTHERS_FIRST, MemoryDatabase
 from orderflow.core.transport import ConsumerRecord, ProducerRecord, TopicSettings, TransportUnavailableError
 from orderflow.services.inventory.model import Stock
@@ -43,7 +43,7 @@ from orderflow.services.payment.model import Payment
 from orderflow.simulation.log import TroubledLog
 from orderflow.simulation.loop import OWNER, VirtualClock, seeded, virtual_loop
 from orderflow.simulation.model import Model
-from orderflow.simulation.plan import BANK_STEPS, TRANSPORT_STEPS, Fault, Plan, Trouble
+from orderflow.simulation.plan import BANK_STEPS, TRANSPORT_STEPS, ProcessFault, Trouble, WorldPlan
 from orderflow.simulation.process import Code, Habitat, Process, TroubledBook, bank_error
 from orderflow.simulation.protocol import KeyOrder, Protocol
 
@@ -197,7 +197,7 @@ OUTAGE_KEYS = 8
 class World:
     """Everything that outlives a process. Faults happen while `troubled`; `heal` repairs what they broke."""
 
-    def __init__(self, plan: Plan, code: Code) -> None:
+    def __init__(self, plan: WorldPlan, code: Code) -> None:
         self.plan = plan
         self.code = code
         self.trace = Trace()
@@ -208,7 +208,7 @@ class World:
         self.troubled = False
         self.loop = virtual_loop(seeded(plan.seed, "order of callbacks"))
         self.clock = VirtualClock(self.loop)
-        self.chance = seeded(plan.seed, "faults")
+        self.rng = seeded(plan.seed, "faults")
         self._haste = seeded(plan.seed, "haste").random
         self.log = self._log()
         self.bank = TroubledBook(self.step, seeded(plan.seed, "bank"), self.model)
@@ -283,7 +283,7 @@ class World:
     def some_process(self, service: str) -> Process | None:
         """One that runs, if any does."""
         running = [process for process in self.processes.values() if process.service == service]
-        return self.chance.choice(running) if running else None
+        return self.rng.choice(running) if running else None
 
     def databases_of(self, consumer: str) -> MemoryDatabase:
         """The database of a consumer."""
@@ -306,17 +306,17 @@ class World:
         process.at = step
         self._until_fault -= 1
         if not self.troubled or not (
-            self._until_fault <= 0 or (step == self.plan.focus and self.chance.random() < FOCUS_SHARE)
+            self._until_fault <= 0 or (step == self.plan.focus and self.rng.random() < FOCUS_SHARE)
         ):
             return OTHERS_FIRST if self._haste() >= self.plan.haste else GO_ON
         self._until_fault = self._draw_fault()
-        return self._befall(process, step, self.chance.choice(self.plan.faults))
+        return self._befall(process, step, self.rng.choice(self.plan.faults))
 
     def _cut_append(self, records: int) -> int | None:
         """After how many records an append breaks off; None: it does not."""
-        if not self.troubled or Fault.ERROR not in self.plan.faults or self.chance.random() > 0.05:
+        if not self.troubled or ProcessFault.ERROR not in self.plan.faults or self.rng.random() > 0.05:
             return None
-        return self.chance.randrange(records)
+        return self.rng.randrange(records)
 
     def heal(self) -> None:
         """Everything works again from now on, and every process runs."""
@@ -341,7 +341,7 @@ class World:
         for member in self.members():
             member.wake()
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[GroupMember]:
         """The members of all groups at this moment."""
         return [member for group in self.groups() for member in self.log.group(group).members]
 
@@ -350,7 +350,7 @@ class World:
         return [each.consumer for service in self.code.services.values() for each in service.subscriptions]
 
     def lag(self) -> dict[str, dict[str, int]]:
-        """Records not settled, by service and group."""
+        """Records not committed, by service and group."""
         return {
             name: {each.consumer: self._lag_of(each.consumer, each.topics) for each in service.subscriptions}
             for name, service in self.code.services.items()
@@ -382,34 +382,34 @@ class World:
     def note(self, who: str, what: str) -> None:
         self.trace.add(self.loop.time(), who, what)
 
-    async def _befall(self, process: Process, step: str, fault: Fault) -> None:
+    async def _befall(self, process: Process, step: str, fault: ProcessFault) -> None:
         self.note(process.name, f"{fault} at {step}")
         self.coverage.strikes(process.service, fault, step)
         match fault:
-            case Fault.CRASH:
+            case ProcessFault.CRASH:
                 contextvars.Context().run(self.crash, process)
                 await self.loop.create_future()
-            case Fault.ERROR:
+            case ProcessFault.ERROR:
                 _fail(step)
-            case Fault.DELAY:
-                await asyncio.sleep(math.exp(self.chance.uniform(math.log(0.001), math.log(1.5))))
+            case ProcessFault.DELAY:
+                await asyncio.sleep(math.exp(self.rng.uniform(math.log(0.001), math.log(1.5))))
 
     def _restart(self, process: Process) -> None:
-        delay_s = self.chance.uniform(0.0, RESTART_AFTER_S)
+        delay_s = self.rng.uniform(0.0, RESTART_AFTER_S)
         self.loop.call_later(delay_s, self.boot, process.service, process.name, context=contextvars.Context())
 
     def _draw_fault(self) -> float:
         """Steps until the next fault: memoryless."""
         if not self.plan.faults:
             return math.inf
-        return 1.0 + self.chance.expovariate(1.0 / self.plan.fault_every)
+        return 1.0 + self.rng.expovariate(1.0 / self.plan.fault_every)
 
     def _log(self) -> TroubledLog:
         return TroubledLog(
             self.clock,
             seeded(self.plan.seed, "partitions"),
             session_timeout_s=self.plan.session_timeout_s,
-            settled=self._settled,
+            committed=self._offsets_committed,
             appended=self._appended,
         )
 
@@ -434,7 +434,7 @@ class World:
         order_id = str(after.id)
         what = self.refusing.get(order_id)
         of_it = what is not None and (not what or getattr(after, "event", "") in what)
-        one_of_most = service in self.refusing_most and order_id in self.model.wanted and order_id[-2] not in SPARED
+        one_of_most = service in self.refusing_most and order_id in self.model.expected and order_id[-2] not in SPARED
         if one_of_most:
             self.befallen.add(order_id)
         if service in self.refusing_all or of_it or one_of_most:
@@ -462,9 +462,9 @@ class World:
         self.coverage.appended(records)
         self.protocol.appending(records)
 
-    def _settled(self, group: str, records: Sequence[ConsumerRecord]) -> None:
+    def _offsets_committed(self, group: str, records: Sequence[ConsumerRecord]) -> None:
         service = group.partition(".")[0]
-        self.protocol.settled(service, group, records, self._unread[service])
+        self.protocol.offsets_committed(service, group, records, self._unread[service])
 
     def _lives_of(self, service: str) -> int:
         return sum(count for name, count in self._lives.items() if name.startswith(service))

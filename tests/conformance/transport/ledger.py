@@ -46,8 +46,8 @@ class Page(Row, frozen=True, kw_only=True):
 class Fates:
     """How often each number fails before it is let in, and where: in its decision or in the database."""
 
-    def __init__(self, chance: random.Random, share: float, most: int) -> None:
-        self._chance = chance
+    def __init__(self, rng: random.Random, share: float, most: int) -> None:
+        self._rng = rng
         self._share = share
         self._most = most
         self._left: dict[tuple[str, int, str], int] = {}
@@ -57,8 +57,8 @@ class Fates:
         """Whether it fails this time."""
         fate = (name, number, where)
         if fate not in self._left:
-            fails = self._chance.random() < self._share
-            self._left[fate] = self._chance.randint(1, self._most) if fails else 0
+            fails = self._rng.random() < self._share
+            self._left[fate] = self._rng.randint(1, self._most) if fails else 0
         self._left[fate] -= 1
         self.failed[where] += self._left[fate] >= 0
         return self._left[fate] >= 0

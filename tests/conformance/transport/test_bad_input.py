@@ -59,7 +59,7 @@ async def inventory_on(transport: Transport, topic: str, store: OperatedStore) -
         gateway=None,
         signals=Signals(),
         clock=SystemClock(),
-        chance=random.Random(1),
+        rng=random.Random(1),
         config=EngineConfig(),
     )
     engine.start()

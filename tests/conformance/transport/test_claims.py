@@ -97,7 +97,7 @@ async def test_two_installations_with_prefixes_of_their_own_share_a_log_and_noth
         [record] = await take(consumer, 1)
         assert (record.topic, record.value, record.headers) == (topic, str(owner).encode(), (("h", b"1"),))
         assert {name for name, _ in consumer.assignment()} == {topic}
-        await consumer.settle([record])
+        await consumer.commit([record])
         await consumer.close()
         assert await shop.read(topic, record.partition, 0, 10) == [record]
         place = (topic, record.partition)

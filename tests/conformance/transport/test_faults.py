@@ -9,29 +9,29 @@ import pytest
 
 from orderflow.core.transport import Consumer, ConsumerRecord, ProducerRecord, Transport, TransportUnavailableError
 from tests.conformance.transport.conftest import PARTITIONS
-from tests.support.records import collect, numbered, numbers, settled_total, take
+from tests.support.records import collect, committed_total, numbered, numbers, take
 from tests.support.transports import Harness, Member
 from tests.support.waiting import eventually
 
 TAKEN_OVER_S = 60.0
 
 
-async def test_a_member_that_is_killed_is_followed_from_what_it_settled(
+async def test_a_member_that_is_killed_is_followed_from_what_it_committed(
     harness: Harness, transport: Transport, topic: str, group: str
 ) -> None:
     await transport.append([ProducerRecord(topic, b"key", str(number).encode()) for number in range(10)])
     member = await harness.member(group, [topic])
-    settled = len(await _poll(member, 4))
-    await member.settle()
-    await eventually(lambda: _settled(transport, group, topic, settled))
+    committed = len(await _poll(member, 4))
+    await member.commit()
+    await eventually(lambda: _committed(transport, group, topic, committed))
     await _poll(member, 4)
     await member.kill()
     successor = await transport.subscribe(group, [topic])
-    assert numbers(await take(successor, 10 - settled)) == list(range(settled, 10))
+    assert numbers(await take(successor, 10 - committed)) == list(range(committed, 10))
     await eventually(lambda: len(successor.assignment()) == PARTITIONS, timeout_s=TAKEN_OVER_S)
 
 
-async def test_what_a_stalled_member_settles_late_has_no_effect(
+async def test_what_a_stalled_member_commits_late_has_no_effect(
     harness: Harness, transport: Transport, topic: str, group: str
 ) -> None:
     await transport.append([ProducerRecord(topic, b"key", str(number).encode()) for number in range(10)])
@@ -41,10 +41,10 @@ async def test_what_a_stalled_member_settles_late_has_no_effect(
     successor = await transport.subscribe(group, [topic])
     await take(successor, 10)
     stalled.resume()
-    await stalled.settle()
+    await stalled.commit()
     await stalled.kill()
     await successor.close()
-    assert await settled_total(transport, group, topic) == 0
+    assert await committed_total(transport, group, topic) == 0
     assert numbers(await take(await transport.subscribe(group, [topic]), 10)) == list(range(10))
 
 
@@ -76,8 +76,8 @@ async def test_a_member_stays_in_its_group_while_nobody_polls(
     records = await take(quiet, 1)
     later = asyncio.get_running_loop().time() + 1.5 * harness.session_timeout_s
     await eventually(lambda: asyncio.get_running_loop().time() > later)
-    await quiet.settle(records)
-    await eventually(lambda: _settled(transport, group, topic, 1))
+    await quiet.commit(records)
+    await eventually(lambda: _committed(transport, group, topic, 1))
     assert len(quiet.assignment()) == PARTITIONS
 
 
@@ -86,7 +86,7 @@ async def test_a_server_that_goes_away_is_said_to_be_and_found_again(
 ) -> None:
     consumer = await transport.subscribe(group, [topic])
     await transport.append(numbered(topic, 5))
-    await take(consumer, 5, settle=True)
+    await take(consumer, 5, commit=True)
     hasty = await harness.connect(hasty=True)
     harness.take_away()
     with pytest.raises(TransportUnavailableError):
@@ -125,8 +125,8 @@ async def _poll(member: Member, max_records: int) -> list[tuple[str, int, int]]:
                 return records
 
 
-async def _settled(transport: Transport, group: str, topic: str, count: int) -> bool:
-    return await settled_total(transport, group, topic) == count
+async def _committed(transport: Transport, group: str, topic: str, count: int) -> bool:
+    return await committed_total(transport, group, topic) == count
 
 
 def _held(consumer: Consumer) -> bool:
@@ -145,14 +145,14 @@ async def _until_available(operation: Callable[[], Awaitable[object]]) -> None:
 
 
 async def _take_patiently(consumer: Consumer, wanted: set[int]) -> set[int]:
-    """Poll and settle as a consumer loop does: errors of infrastructure are waited out."""
+    """Poll and commit as a consumer loop does: errors of infrastructure are waited out."""
     found: set[int] = set()
 
     async def tried() -> bool:
         try:
             records = await asyncio.wait_for(consumer.poll(100), TAKEN_OVER_S)
             found.update(numbers(records))
-            await consumer.settle(records)
+            await consumer.commit(records)
         except TransportUnavailableError:
             return False
         return found >= wanted

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from orderflow.core.transport import Consumer, ConsumerRecord, ProducerRecord, TopicSettings, Transport
 from tests.conformance.transport.conftest import PARTITIONS
-from tests.support.records import collect, numbered, numbers, settled_total, take
+from tests.support.records import collect, committed_total, numbered, numbers, take
 from tests.support.transports import Harness
 from tests.support.waiting import eventually
 
@@ -24,7 +24,7 @@ async def test_two_groups_each_get_everything(transport: Transport, topic: str, 
     one = await transport.subscribe(group, [topic])
     two = await transport.subscribe(f"{group}-two", [topic])
     await transport.append(numbered(topic, 50))
-    taken = await asyncio.gather(take(one, 50, settle=True), take(two, 50, settle=True))
+    taken = await asyncio.gather(take(one, 50, commit=True), take(two, 50, commit=True))
     assert [sorted(numbers(records)) for records in taken] == [list(range(50))] * 2
 
 
@@ -81,39 +81,39 @@ async def test_members_share_every_topic_and_not_the_topics_among_them(
     await asyncio.gather(*tasks)
 
 
-async def test_what_was_settled_does_not_come_again(transport: Transport, topic: str, group: str) -> None:
+async def test_what_was_committed_does_not_come_again(transport: Transport, topic: str, group: str) -> None:
     await transport.append(numbered(topic, 10))
     consumer = await transport.subscribe(group, [topic])
-    await take(consumer, 10, settle=True)
+    await take(consumer, 10, commit=True)
     await consumer.close()
     await transport.append(numbered(topic, 5, start=10))
     assert sorted(numbers(await take(await transport.subscribe(group, [topic]), 5))) == list(range(10, 15))
 
 
-async def test_what_was_not_settled_comes_again(transport: Transport, topic: str, group: str) -> None:
+async def test_what_was_not_committed_comes_again(transport: Transport, topic: str, group: str) -> None:
     await transport.append([ProducerRecord(topic, b"key", str(number).encode()) for number in range(10)])
     consumer = await transport.subscribe(group, [topic])
     done = await consumer.poll(4)
-    await consumer.settle(done)
+    await consumer.commit(done)
     await take(consumer, 10 - len(done))
     await consumer.close()
     again = await take(await transport.subscribe(group, [topic]), 10 - len(done))
     assert numbers(again) == list(range(len(done), 10))
 
 
-async def test_settling_the_older_batch_last_does_not_go_back(transport: Transport, topic: str, group: str) -> None:
+async def test_committing_the_older_batch_last_does_not_go_back(transport: Transport, topic: str, group: str) -> None:
     await transport.append([ProducerRecord(topic, b"key", str(number).encode()) for number in range(10)])
     consumer = await transport.subscribe(group, [topic])
     older = await consumer.poll(3)
     newer = await consumer.poll(3)
-    await consumer.settle(newer)
-    await consumer.settle(older)
-    await eventually(lambda: _settled(transport, group, topic, len(older) + len(newer)))
+    await consumer.commit(newer)
+    await consumer.commit(older)
+    await eventually(lambda: _committed(transport, group, topic, len(older) + len(newer)))
     await consumer.close()
-    assert await settled_total(transport, group, topic) == len(older) + len(newer)
+    assert await committed_total(transport, group, topic) == len(older) + len(newer)
 
 
-async def test_what_is_settled_is_a_place_in_the_partition_also_while_a_poll_waits(
+async def test_what_is_committed_is_a_place_in_the_partition_also_while_a_poll_waits(
     transport: Transport, topic: str, group: str
 ) -> None:
     await transport.append([ProducerRecord(topic, b"key", str(number).encode()) for number in range(10)])
@@ -122,21 +122,21 @@ async def test_what_is_settled_is_a_place_in_the_partition_also_while_a_poll_wai
     waiting = asyncio.ensure_future(consumer.poll(10))
     await asyncio.sleep(0)
 
-    await consumer.settle([replace(polled[4], offset=polled[4].offset - 1, value=None)])
+    await consumer.commit([replace(polled[4], offset=polled[4].offset - 1, value=None)])
 
-    await eventually(lambda: _settled(transport, group, topic, 4))
+    await eventually(lambda: _committed(transport, group, topic, 4))
     await consumer.close()
     assert list(await waiting) == []
     assert numbers(await take(await transport.subscribe(group, [topic]), 6)) == list(range(4, 10))
 
 
-async def test_the_lag_is_what_is_not_settled(transport: Transport, topic: str, group: str) -> None:
+async def test_the_lag_is_what_is_not_committed(transport: Transport, topic: str, group: str) -> None:
     await transport.append(numbered(topic, 12))
     before = await transport.lag(group, [topic])
     assert sum(place.lag for place in before) == 12
     assert {(place.topic, place.partition) for place in before} == {(topic, n) for n in range(PARTITIONS)}
-    await take(await transport.subscribe(group, [topic]), 12, settle=True)
-    await eventually(lambda: _settled(transport, group, topic, 12))
+    await take(await transport.subscribe(group, [topic]), 12, commit=True)
+    await eventually(lambda: _committed(transport, group, topic, 12))
     assert sum(place.lag for place in await transport.lag(group, [topic])) == 0
     await transport.append(numbered(topic, 3))
     assert sum(place.lag for place in await transport.lag(group, [topic])) == 3
@@ -147,7 +147,7 @@ async def test_records_that_expired_unread_are_counted_until_the_group_reads_on(
 ) -> None:
     await transport.append(numbered(topic, 10))
     leaving = await transport.subscribe(group, [topic])
-    await take(leaving, 10, settle=True)
+    await take(leaving, 10, commit=True)
     await leaving.close()
     await transport.append(numbered(topic, 12, keys=9, start=10))
     assert sum(place.expired for place in await transport.lag(group, [topic])) == 0
@@ -165,7 +165,7 @@ async def test_records_that_expired_unread_are_counted_until_the_group_reads_on(
     newcomer = await transport.subscribe(f"{group}-new", [topic])
     assert sorted(numbers(await take(newcomer, 20))) == list(range(22, 42))
     assert sum(place.expired for place in await transport.lag(f"{group}-new", [topic])) == 0
-    await take(await transport.subscribe(group, [topic]), 20, settle=True)
+    await take(await transport.subscribe(group, [topic]), 20, commit=True)
     await eventually(lambda: _nothing_is_behind(transport, group, topic))
     assert sum(place.expired for place in await transport.lag(group, [topic])) == 0
 
@@ -212,9 +212,9 @@ async def test_a_waiting_poll_is_woken_by_an_append(
     harness.keep_sessions()
     consumer = await (await harness.connect()).subscribe(group, [topic])
     await transport.append([ProducerRecord(topic, b"key", b"0")])
-    await take(consumer, 1, settle=True)
+    await take(consumer, 1, commit=True)
     for number in range(10):
-        poll = asyncio.create_task(take(consumer, 1, settle=True))
+        poll = asyncio.create_task(take(consumer, 1, commit=True))
         looks = itertools.count()
         await eventually(lambda: next(looks) > 2)  # noqa: B023  # by now it waits
         await transport.append([ProducerRecord(topic, b"key", str(number).encode())])
@@ -241,8 +241,8 @@ async def test_a_settle_after_closing_is_no_error(transport: Transport, topic: s
     consumer = await transport.subscribe(group, [topic])
     records = await take(consumer, 3)
     await consumer.close()
-    await consumer.settle(records)
-    assert await settled_total(transport, group, topic) == 0
+    await consumer.commit(records)
+    assert await committed_total(transport, group, topic) == 0
 
 
 async def test_closing_a_transport_closes_its_consumers(harness: Harness, topic: str, group: str) -> None:
@@ -268,8 +268,8 @@ async def _nothing_is_behind(transport: Transport, group: str, topic: str) -> bo
     return all(place.lag == 0 for place in await transport.lag(group, [topic]))
 
 
-async def _settled(transport: Transport, group: str, topic: str, count: int) -> bool:
-    return await settled_total(transport, group, topic) == count
+async def _committed(transport: Transport, group: str, topic: str, count: int) -> bool:
+    return await committed_total(transport, group, topic) == count
 
 
 def _assert_first_occurrences_in_order(records: list[ConsumerRecord]) -> None:

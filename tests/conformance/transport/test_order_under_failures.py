@@ -33,8 +33,8 @@ class Troupe:
     """Several processes of the ledger over one database, which come, crash and leave."""
 
     def __init__(self, harness: Harness, topic: str, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self.fates = Fates(self.chance, share=0.12, most=3)
+        self.rng = random.Random(seed)
+        self.fates = Fates(self.rng, share=0.12, most=3)
         self.clock = SystemClock()
         self.database = MemoryDatabase(self.clock, checks=(check(self.fates),), stepwise=(Page,))
         self.waited = 0
@@ -51,20 +51,20 @@ class Troupe:
             gateway=None,
             signals=Signals([self._count]),
             clock=self.clock,
-            chance=self.chance,
+            rng=self.rng,
             config=CONFIG,
         )
         engine.start()
         self._members.append((engine, store))
 
     async def crash(self) -> None:
-        """Transactions under way are lost; nothing is settled any more."""
-        engine, store = self._members.pop(self.chance.randrange(len(self._members)))
+        """Transactions under way are lost; nothing is committed any more."""
+        engine, store = self._members.pop(self.rng.randrange(len(self._members)))
         store.crash()
         await engine.kill()
 
     async def leave(self) -> None:
-        engine, store = self._members.pop(self.chance.randrange(len(self._members)))
+        engine, store = self._members.pop(self.rng.randrange(len(self._members)))
         await engine.drain(10.0)
         await store.close()
 

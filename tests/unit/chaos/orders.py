@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from orderflow.chaos.client import APPROVED, INVALID, Placing, Wanted, wanted
+from orderflow.chaos.client import APPROVED, INVALID, OrderToPlace, Placing, wanted
 
 SEED = 5
 
 
-def some(kind: str = APPROVED, *, key: bool = True) -> Wanted:
+def some(kind: str = APPROVED, *, key: bool = True) -> OrderToPlace:
     """The first order of that kind."""
     orders = (wanted(SEED, number) for number in range(1, 10_000))
     return next(each for each in orders if each.kind == kind and (each.key is not None) == key)
 
 
-def placing_of(order: Wanted, outcome: str, order_id: str = "") -> Placing:
+def placing_of(order: OrderToPlace, outcome: str, order_id: str = "") -> Placing:
     placing = Placing.of(order)
     placing.outcome, placing.order_id = outcome, order_id
     return placing
 
 
-def shown(order: Wanted, order_id: str = "A", **other: Any) -> dict[str, Any]:
+def shown(order: OrderToPlace, order_id: str = "A", **other: Any) -> dict[str, Any]:
     """As the service shows it at its end."""
     status, refund = ("FAILED", "none") if order.kind == INVALID else Placing.of(order).ends
     return {

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from orderflow.chaos.proxy import CUT, HALF_OPEN, HOLD, RESET, SLOW, Link, Trouble
+from orderflow.chaos.proxy import CUT, HALF_OPEN, HOLD, RESET, SLOW, LinkFault, ProxiedLink
 from tests.support.waiting import eventually
 
 ANSWER_S = 60.0
@@ -36,7 +36,7 @@ class Client:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def of(cls, link: Link) -> Client:
+    async def of(cls, link: ProxiedLink) -> Client:
         return cls(*await asyncio.open_connection("127.0.0.1", link.port))
 
     def send(self, data: bytes) -> None:
@@ -67,15 +67,15 @@ async def echo() -> AsyncIterator[Echo]:
 
 
 @pytest.fixture
-async def link(echo: Echo) -> AsyncIterator[Link]:
-    made = Link("test", lambda: ("127.0.0.1", echo.port))
+async def link(echo: Echo) -> AsyncIterator[ProxiedLink]:
+    made = ProxiedLink("test", lambda: ("127.0.0.1", echo.port))
     await made.open()
     yield made
     await made.close()
 
 
 @pytest.fixture
-async def client(link: Link) -> AsyncIterator[Client]:
+async def client(link: ProxiedLink) -> AsyncIterator[Client]:
     made = await Client.of(link)
     made.send(b"hello")
     assert await made.receive(5) == b"hello"
@@ -90,15 +90,17 @@ async def test_what_is_large_comes_through_whole(client: Client) -> None:
     assert await client.receive(len(data)) == data
 
 
-async def test_cut_resets_what_is_open_and_what_comes(link: Link, client: Client) -> None:
-    link.begin(Trouble(CUT))
+async def test_cut_resets_what_is_open_and_what_comes(link: ProxiedLink, client: Client) -> None:
+    link.begin(LinkFault(CUT))
 
     assert await client.is_reset()
     assert await (await Client.of(link)).is_reset()
 
 
-async def test_held_bytes_come_when_it_is_healed_in_their_order(link: Link, client: Client, echo: Echo) -> None:
-    link.begin(Trouble(HOLD))
+async def test_held_bytes_come_when_it_is_healed_in_their_order(
+    link: ProxiedLink, client: Client, echo: Echo
+) -> None:
+    link.begin(LinkFault(HOLD))
     client.send(b"first")
     client.send(b"second")
     held = await Client.of(link)
@@ -112,8 +114,8 @@ async def test_held_bytes_come_when_it_is_healed_in_their_order(link: Link, clie
     assert echo.connected == 1
 
 
-async def test_slow_bytes_come_late_and_in_their_order(link: Link, client: Client) -> None:
-    link.begin(Trouble(SLOW, 30))
+async def test_slow_bytes_come_late_and_in_their_order(link: ProxiedLink, client: Client) -> None:
+    link.begin(LinkFault(SLOW, 30))
     loop = asyncio.get_running_loop()
     began = loop.time()
     client.send(b"first")
@@ -124,8 +126,8 @@ async def test_slow_bytes_come_late_and_in_their_order(link: Link, client: Clien
     assert loop.time() - began >= 0.06
 
 
-async def test_reset_after_so_many_bytes_tears_the_answer(link: Link, client: Client) -> None:
-    link.begin(Trouble(RESET, 12))
+async def test_reset_after_so_many_bytes_tears_the_answer(link: ProxiedLink, client: Client) -> None:
+    link.begin(LinkFault(RESET, 12))
     client.send(b"0123456789")
 
     # Ten bytes go there, two of the answer come back.
@@ -134,9 +136,9 @@ async def test_reset_after_so_many_bytes_tears_the_answer(link: Link, client: Cl
 
 
 async def test_half_open_the_server_loses_it_and_the_client_hears_nothing(
-    link: Link, client: Client, echo: Echo
+    link: ProxiedLink, client: Client, echo: Echo
 ) -> None:
-    link.begin(Trouble(HALF_OPEN))
+    link.begin(LinkFault(HALF_OPEN))
     await eventually(lambda: echo.connected == 0)
     client.send(b"anyone?")
     with pytest.raises(TimeoutError):
@@ -148,7 +150,7 @@ async def test_half_open_the_server_loses_it_and_the_client_hears_nothing(
 
 
 async def test_nobody_behind_it_is_a_reset() -> None:
-    link = Link("test", lambda: None)
+    link = ProxiedLink("test", lambda: None)
     await link.open()
 
     assert await (await Client.of(link)).is_reset()

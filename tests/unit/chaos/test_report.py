@@ -10,30 +10,30 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from orderflow.chaos import report
-from orderflow.chaos.client import Trouble
-from orderflow.chaos.judge import Observer, Slice, Verdict, percentile
-from orderflow.chaos.nemesis import Happened
+from orderflow.chaos.client import Violation
+from orderflow.chaos.judge import Observer, RunVerdict, Slice, percentile
+from orderflow.chaos.nemesis import InjectedFault
 from orderflow.chaos.plan import KINDS, Planned
 from orderflow.chaos.report import picture
-from orderflow.chaos.run import Outcome, Wish
+from orderflow.chaos.run import ChaosOptions, ChaosResult
 
 HOSTILE = '<script>"&'
 
 
-def outcome(*troubles: Trouble) -> Outcome:
+def outcome(*troubles: Violation) -> ChaosResult:
     faults = [Planned(number, kind, "order", 10.0 * number, 15.0) for number, kind in enumerate(KINDS, 1)]
     slices = [
         Slice(5.0 * number, placed=100, ended=90, accepted_ms=[20.0, 30.0], ended_ms=[90.0], under_way=number * 7)
         for number in range(30)
     ]
     slices[4] = Slice(20.0)
-    happened = [Happened(each, each.at_s, each.at_s + each.lasts_s, note="1 killed") for each in faults]
+    happened = [InjectedFault(each, each.at_s, each.at_s + each.lasts_s, note="1 killed") for each in faults]
     happened[2] = replace(happened[2], done=False, note=HOSTILE)
-    return Outcome(
-        wish=Wish(seconds=120, rate=20, seed=7, kafka=True, brokers=3, kinds=KINDS),
+    return ChaosResult(
+        wish=ChaosOptions(seconds=120, rate=20, seed=7, kafka=True, brokers=3, kinds=KINDS),
         planned=faults,
         happened=happened,
-        verdict=Verdict(troubles=list(troubles), orders=2000, statuses={"COMPLETED": 2000}, outcomes={"ok": 1990}),
+        verdict=RunVerdict(troubles=list(troubles), orders=2000, statuses={"COMPLETED": 2000}, outcomes={"ok": 1990}),
         slices=slices,
         slice_s=5.0,
         requests={"place ok": 2000},
@@ -55,7 +55,7 @@ def test_the_text_says_the_verdict_the_seed_and_every_fault() -> None:
 
 
 def test_what_was_found_is_counted_and_told() -> None:
-    found = outcome(Trouble("lost", "order 5", "it is gone"), Trouble("lost", "order 6", "it is gone"))
+    found = outcome(Violation("lost", "order 5", "it is gone"), Violation("lost", "order 6", "it is gone"))
     text = "\n".join(report.lines(found))
 
     assert text.startswith("NOT all promises kept: lost 2, doubled 0")

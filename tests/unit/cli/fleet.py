@@ -18,7 +18,7 @@ NOTHING: Mapping[str, Any] = {
     "/health/ready": {"ready": True, "problems": {}},
     "/ops/outbox": {"unsent": 0, "oldest_ms": 0},
     "/ops/lag": [],
-    "/ops/parked": [],
+    "/ops/stuck": [],
     "/ops/expired": [],
     "/ops/dead-letters": {"dead_letters": [], "next": None, "confirm": ""},
     "/ops/dead-letter-groups": [],

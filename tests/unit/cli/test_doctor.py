@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orderflow.cli import doctor
-from orderflow.cli.doctor import FAILED, OK, SKIPPED, WARNING, Verdict
+from orderflow.cli.doctor import FAILED, OK, SKIPPED, WARNING, CheckResult
 from orderflow.local.processes import free_port
 from orderflow.registry import SAGA
 from orderflow.settings import Settings
@@ -41,7 +41,7 @@ def test_this_machine_can_run_it() -> None:
 def test_an_old_python_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 10, 2))
 
-    assert doctor.python() == Verdict("python", FAILED, "3.10.2", "Python 3.11 or newer is needed")
+    assert doctor.python() == CheckResult("python", FAILED, "3.10.2", "Python 3.11 or newer is needed")
 
 
 def test_a_package_that_is_missing_or_old_fails(monkeypatch: pytest.MonkeyPatch) -> None:

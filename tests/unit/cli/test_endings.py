@@ -15,10 +15,10 @@ import pytest
 
 from orderflow.__main__ import run
 from orderflow.cli import COMMANDS, main
-from orderflow.cli.errors import CliError, NotFoundError, RefusedError, TimeUpError, UnreachableError
+from orderflow.cli.errors import CliError, NotFoundError, RequestRefusedError, TimeUpError, UnreachableError
 from orderflow.cli.lazy import code_of
 from orderflow.local.errors import LocalError
-from orderflow.local.state import ProcessMark, Running, State
+from orderflow.local.state import ProcessMark, Running, RunState
 from orderflow.registry import SAGA
 from orderflow.settings import SettingsError
 from tests.support.shop import Asked, Says, shop
@@ -35,7 +35,7 @@ from tests.unit.cli.calls import NOBODY, ORDER_ID, call
         (SettingsError("x"), 2),
         (UnreachableError("x"), 3),
         (NotFoundError("x"), 4),
-        (RefusedError("x"), 5),
+        (RequestRefusedError("x"), 5),
         (TimeUpError("x"), 6),
         (click.Abort(), 130),
         (KeyboardInterrupt(), 130),
@@ -138,7 +138,7 @@ def test_who_asks_a_service_loads_nothing_heavy(command: Sequence[str], tmp_path
     with shop(answer) as server:
         urls = {f"ORDERFLOW_{name.upper()}_URL": server.url for name in SAGA}
         (tmp_path / "home.json").write_text('{"format": 1}')
-        State(mark, "ready", (Running("order", "service", mark.pid, mark.started, server.url),)).write(
+        RunState(mark, "ready", (Running("order", "service", mark.pid, mark.started, server.url),)).write(
             tmp_path / "state.json"
         )
         done = subprocess.run(

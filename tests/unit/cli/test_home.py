@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from orderflow.cli import main
 from orderflow.cli.errors import UnreachableError
 from orderflow.cli.session import as_running, client_of
-from orderflow.local.home import Carrier, Home
-from orderflow.local.state import ProcessMark, Running, State, attached
+from orderflow.local.home import EventLog, Home
+from orderflow.local.state import ProcessMark, Running, RunState, attached
 from orderflow.settings import Settings
 from tests.support.shop import Asked, Says, Shop, shop
 from tests.unit.cli.calls import NOBODY, ORDER_ID, call
@@ -122,7 +122,7 @@ def home_with_a_run(folder: Path, address: str) -> Settings:
     home = Home.open(folder)
     home.remember_installation(OURS)
     mark = ProcessMark.of(os.getpid())
-    State(mark, "ready", (Running("order", "service", mark.pid, mark.started, address),)).write(home.state)
+    RunState(mark, "ready", (Running("order", "service", mark.pid, mark.started, address),)).write(home.state)
     return as_running(Settings.load(environ={}, home=folder))
 
 
@@ -186,20 +186,29 @@ def test_on_a_home_on_which_nothing_has_run_nobody_is_asked(tmp_path: Path) -> N
     home = Home.open(tmp_path)
     with pytest.raises(UnreachableError, match=f"Nothing is running on {tmp_path}"):
         client_of(as_running(Settings.load(environ={}, home=home.path)), "order")
-    State(ProcessMark.of(os.getpid()), "starting").write(home.state)
+    RunState(ProcessMark.of(os.getpid()), "starting").write(home.state)
     with pytest.raises(UnreachableError, match=f"What runs on {tmp_path} is still starting"):
         client_of(as_running(Settings.load(environ={}, home=home.path)), "order")
 
 
 @pytest.mark.parametrize(
-    ("carrier", "bootstrap"), [(Carrier("kafka", "b:9"), "b:9"), (Carrier("kafka"), "127.0.0.1:7")]
+    ("event_log", "bootstrap"), [(EventLog("kafka", "b:9"), "b:9"), (EventLog("kafka"), "127.0.0.1:7")]
 )
-def test_whoever_uses_a_home_takes_its_transport(tmp_path: Path, carrier: Carrier, bootstrap: str) -> None:
-    Home.open(tmp_path).remember_carrier(carrier, "127.0.0.1:7" if carrier.own_broker else None)
+def test_whoever_uses_a_home_takes_its_transport(tmp_path: Path, event_log: EventLog, bootstrap: str) -> None:
+    Home.open(tmp_path).remember_event_log(event_log, "127.0.0.1:7" if event_log.own_broker else None)
     found = Settings.load(environ={}, home=tmp_path)
     assert (found.transport, found.kafka_bootstrap) == ("kafka", bootstrap)
     said = Settings.load(environ={"ORDERFLOW_TRANSPORT": "kafka", "ORDERFLOW_KAFKA_BOOTSTRAP": "c:1"}, home=tmp_path)
     assert said.kafka_bootstrap == "c:1"
+
+
+def test_a_home_of_release_0_1_0_is_on_the_log_that_it_was_on(tmp_path: Path) -> None:
+    home = Home.open(tmp_path)
+    home.remember_event_log(EventLog("kafka", "b:9"))
+    home.marker.write_text(home.marker.read_text("utf-8").replace('"event_log"', '"carrier"'), "utf-8")
+    assert Home.open(tmp_path).event_log() == EventLog("kafka", "b:9")
+    found = Settings.load(environ={}, home=tmp_path)
+    assert (found.transport, found.kafka_bootstrap) == ("kafka", "b:9")
 
 
 WHATEVER_IT_RUNS_ON = {"down", "logs", "reset", "settings", "status", "token create", "token list", "token revoke"}
@@ -207,7 +216,7 @@ WHATEVER_IT_RUNS_ON = {"down", "logs", "reset", "settings", "status", "token cre
 
 @pytest.mark.parametrize("command", sorted(set(ALL) - WHATEVER_IT_RUNS_ON))
 def test_a_setting_that_contradicts_the_home_is_refused(tmp_path: Path, command: str) -> None:
-    Home.open(tmp_path).remember_carrier(Carrier("kafka", "broker:9092"))
+    Home.open(tmp_path).remember_event_log(EventLog("kafka", "broker:9092"))
     words = (*command.split(), *ARGUMENTS.get(command, ()))
     result = invoke(*words, ORDERFLOW_HOME=str(tmp_path), ORDERFLOW_TRANSPORT="postgres")
     assert result.exit_code == 2
@@ -215,16 +224,16 @@ def test_a_setting_that_contradicts_the_home_is_refused(tmp_path: Path, command:
 
 
 def test_what_is_to_be_stopped_can_be_stopped_whatever_the_settings_say(tmp_path: Path) -> None:
-    Home.open(tmp_path).remember_carrier(Carrier("kafka", "broker:9092"))
+    Home.open(tmp_path).remember_event_log(EventLog("kafka", "broker:9092"))
     result = invoke("down", ORDERFLOW_HOME=str(tmp_path), ORDERFLOW_TRANSPORT="postgres")
     assert (result.exit_code, result.stdout) == (0, f"Nothing is running on {tmp_path}\n")
 
 
 def test_a_service_run_by_hand_joins_the_broker_of_the_run_also_with_databases_of_its_own(tmp_path: Path) -> None:
     home = Home.open(tmp_path)
-    home.remember_carrier(Carrier("kafka"), "127.0.0.1:7")
+    home.remember_event_log(EventLog("kafka"), "127.0.0.1:7")
     mark = ProcessMark.of(os.getpid())
-    State(mark, "ready", transport="kafka", bootstrap="127.0.0.1:8").write(home.state)
+    RunState(mark, "ready", transport="kafka", bootstrap="127.0.0.1:8").write(home.state)
     found = attached(Settings.load(environ={"ORDERFLOW_DATABASE_URL": "postgresql://a:b@db"}, home=tmp_path))
     assert (found.transport, found.kafka_bootstrap) == ("kafka", "127.0.0.1:8")
 
@@ -254,7 +263,7 @@ def test_a_home_that_is_stopped_is_told_from_a_service_that_is_away(tmp_path: Pa
         f"Error: Nothing is running on {tmp_path}: nothing answers at {NOBODY} (the order service). "
         "Start it with: orderflow up\n"
     )
-    State(ProcessMark.of(os.getpid()), "ready").write(home.state)
+    RunState(ProcessMark.of(os.getpid()), "ready").write(home.state)
     assert f"Error: Nothing answers at {NOBODY}" in call(tmp_path, "order", "list", ORDER_OPS_URL=NOBODY).stderr
 
 

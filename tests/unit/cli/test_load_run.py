@@ -9,17 +9,17 @@ from collections import Counter
 import pytest
 
 from orderflow.cli import load
-from orderflow.cli.load import Tally, Wish, perform, plan
+from orderflow.cli.load import LoadOptions, Tally, perform, plan
 from tests.support.orders import OrderServer, in_thread
 from tests.unit.cli.until import perform_until
 
 
-def wish(orders: int, **changes: object) -> Wish:
+def wish(orders: int, **changes: object) -> LoadOptions:
     values: dict[str, object] = {"rate": None, "concurrency": 16, "seed": 1, "timeout_s": 60.0, **changes}
-    return Wish(orders=orders, **values)  # type: ignore[arg-type]  # values of the right types, by name
+    return LoadOptions(orders=orders, **values)  # type: ignore[arg-type]  # values of the right types, by name
 
 
-def run(server: OrderServer, asked: Wish) -> Tally:
+def run(server: OrderServer, asked: LoadOptions) -> Tally:
     """In the main thread, as it is where signals come."""
     with in_thread(server) as url:
         return perform(url, asked, quiet)

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderflow.cli.demo import document, parts
-from orderflow.cli.load import Tally, Wish, percentiles
+from orderflow.cli.load import LoadOptions, Tally, percentiles
 from orderflow.cli.output import Output
 
-WISH = Wish(orders=3, rate=None, concurrency=2, seed=1, timeout_s=1)
+WISH = LoadOptions(orders=3, rate=None, concurrency=2, seed=1, timeout_s=1)
 
 
 def test_percentiles_are_the_nearest_rank_in_milliseconds() -> None:

@@ -49,7 +49,7 @@ def test_lag_is_summed_by_topic_and_shown_by_partition_when_asked_for(tmp_path: 
     place = {"consumer": "payment", "topic": "order-events", "committed": 5}
     rows = [{**place, "partition": number, "end": 5 + number, "lag": number} for number in range(4)]
     stuck = {"consumer": "payment", "keys": 2, "retrying": 1, "dead": 1, "held": 7, "oldest": "2026-01-02T03:04:05Z"}
-    with fleet(tmp_path, payment={"/ops/lag": rows, "/ops/parked": [stuck]}) as services:
+    with fleet(tmp_path, payment={"/ops/lag": rows, "/ops/stuck": [stuck]}) as services:
         summed = services.call("lag").stdout
         detailed = services.call("lag", "--partitions").stdout
         document = json.loads(services.call("lag", "--json").stdout)
@@ -70,7 +70,7 @@ def test_health_tells_what_hinders_a_service_and_what_was_set_on_purpose(tmp_pat
     unwell = Says(503, {"ready": False, "problems": {"consumer payment": outage}})
     with fleet(
         tmp_path,
-        payment={"/health/ready": unwell, "/ops/parked": Says(503, {"title": "away"})},
+        payment={"/health/ready": unwell, "/ops/stuck": Says(503, {"title": "away"})},
         inventory={"/ops/faults": {"faults": [FAULT], "processes": 1}},
     ) as services:
         shown = services.call("health")
@@ -95,7 +95,7 @@ def test_health_tells_what_hinders_a_service_and_what_was_set_on_purpose(tmp_pat
     "answers",
     [
         {"/ops/faults": {"faults": [FAULT], "processes": 1}},
-        {"/ops/parked": [{"consumer": "payment", "keys": 1, "retrying": 0, "dead": 1, "held": 0}]},
+        {"/ops/stuck": [{"consumer": "payment", "keys": 1, "retrying": 0, "dead": 1, "held": 0}]},
         {"/health/ready": Says(503, {"ready": False, "problems": {"database": "away"}})},
         {"/health/ready": {"ready": True, "problems": {}, "alarms": {"expired payment": "90 records expired"}}},
         {"/health/ready": {"ready": True, "problems": {}, "alarms": {"refunds": "1 refund refused"}}},

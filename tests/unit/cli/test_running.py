@@ -10,7 +10,7 @@ import pytest
 
 from orderflow.cli.errors import UnreachableError
 from orderflow.cli.session import as_running, database_url
-from orderflow.local.state import ProcessMark, Running, State
+from orderflow.local.state import ProcessMark, Running, RunState
 from orderflow.settings import Settings
 
 ADDRESS = "http://127.0.0.1:40001"
@@ -27,7 +27,7 @@ def note(home: Path, *, postgres: str = "127.0.0.1:54321", supervisor: ProcessMa
         Running(name, "service", mark.pid, mark.started, address)
         for name, address in (("order", ADDRESS), ("order", "http://127.0.0.1:40002"), ("payment", ADDRESS))
     )
-    state = State(mark, "ready", processes, transport="kafka", postgres=postgres, bootstrap="127.0.0.1:19092")
+    state = RunState(mark, "ready", processes, transport="kafka", postgres=postgres, bootstrap="127.0.0.1:19092")
     state.write(home / "state.json")
     names = ("order", "payment", "inventory", "notification", "log", "bank")
     passwords = {f"orderflow_{name}": f"s/{name}" for name in names}

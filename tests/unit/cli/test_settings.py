@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from orderflow.local.home import Carrier, Home
+from orderflow.local.home import EventLog, Home
 from orderflow.settings import Settings
 from tests.unit.cli.calls import call
 
@@ -29,7 +29,7 @@ def test_only_what_was_changed_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_what_the_home_runs_on_is_effective_until_a_setting_says_otherwise(tmp_path: Path) -> None:
-    Home.open(tmp_path).remember_carrier(Carrier("kafka", "broker:9092"))
+    Home.open(tmp_path).remember_event_log(EventLog("kafka", "broker:9092"))
 
     def shown(**given: str) -> list[tuple[str, str]]:
         found = json.loads(call(tmp_path, "settings", "--json", **given).stdout)

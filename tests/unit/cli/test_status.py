@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orderflow.cli.status import Health, Seen, probe
-from orderflow.local.state import ProcessMark, Running, State
+from orderflow.cli.status import ProcessHealth, Seen, probe
+from orderflow.local.state import ProcessMark, Running, RunState
 from tests.support.shop import Asked, Says, shop
 
 
@@ -25,13 +25,13 @@ def test_a_service_that_does_not_answer_is_not_ready() -> None:
 @pytest.mark.parametrize(
     ("health", "words"),
     [
-        (Health(True, {}, 0), "ready"),
-        (Health(True, {}, 1), "ready, 1 event behind"),
-        (Health(True, {}, 3), "ready, 3 events behind"),
-        (Health(False, {"database": "away"}), "database: away"),
+        (ProcessHealth(True, {}, 0), "ready"),
+        (ProcessHealth(True, {}, 1), "ready, 1 event behind"),
+        (ProcessHealth(True, {}, 3), "ready, 3 events behind"),
+        (ProcessHealth(False, {"database": "away"}), "database: away"),
     ],
 )
-def test_health_is_said_in_words(health: Health, words: str) -> None:
+def test_health_is_said_in_words(health: ProcessHealth, words: str) -> None:
     assert health.words == words
 
 
@@ -46,17 +46,17 @@ def test_a_service_says_what_hinders_it_and_how_far_it_is_behind() -> None:
     with shop(answer) as server:
         found = probe(Running("order", "service", mark.pid, mark.started, server.url), 10.0)
 
-    assert found == Health(False, {"database": "away"}, 5)
+    assert found == ProcessHealth(False, {"database": "away"}, 5)
 
 
 def test_a_look_says_what_is_not_well_and_why(tmp_path: Path) -> None:
     process = Running("order", "service", 7, 1.0, "http://127.0.0.1:8001")
-    found = State(
-        supervisor=ProcessMark(1, 1.0), phase="ready", processes=(process,), carrier="the log in PostgreSQL"
+    found = RunState(
+        supervisor=ProcessMark(1, 1.0), phase="ready", processes=(process,), event_log="the log in PostgreSQL"
     )
-    ready = Seen(tmp_path, found, [(process, Health(True, {}, 0))], "")
-    away = Seen(tmp_path, found, [(process, Health(False, {"database": "away"}))], "")
-    full = Seen(tmp_path, found, [(process, Health(True, {}, 0))], "the disk is full")
+    ready = Seen(tmp_path, found, [(process, ProcessHealth(True, {}, 0))], "")
+    away = Seen(tmp_path, found, [(process, ProcessHealth(False, {"database": "away"}))], "")
+    full = Seen(tmp_path, found, [(process, ProcessHealth(True, {}, 0))], "the disk is full")
 
     assert (ready.well, away.well, full.well) == (True, False, False)
     assert ready.document()["processes"][0]["state"] == "ready"

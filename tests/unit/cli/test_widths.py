@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from orderflow.cli import output, tables
 from orderflow.cli.output import text
-from orderflow.cli.tables import Fitted, Line, ident, table, when
+from orderflow.cli.tables import Fitted, OneLine, ident, table, when
 from orderflow.cli.topic import line as line_of
 from orderflow.core.transport import ConsumerRecord
 from tests.unit.cli.calls import ORDER_ID
@@ -68,7 +68,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "/ops/faults": {"faults": [FAULT]},
     },
     "payment": {
-        "/ops/parked": STUCK,
+        "/ops/stuck": STUCK,
         "/ops/lag": [LAG],
         "/ops/dead-letters": page(LETTER, {**LETTER, "message": "m" * 300}),
         "/ops/dead-letter-groups": [GROUP],
@@ -164,9 +164,9 @@ def test_what_is_too_long_for_any_width_is_cut_and_says_so() -> None:
     made = table(("what", "count"), [("w" * 50, 1234)], right=("count",))
     *_, row = (line.plain for line in made.lines(20))
     assert row == f"{'w' * 10}...   1234"
-    (line,) = Line(text("w" * 50)).lines(20)
+    (line,) = OneLine(text("w" * 50)).lines(20)
     assert line.plain == "w" * 17 + "..."
-    (wide,) = Line(text("茶" * 30)).lines(20)
+    (wide,) = OneLine(text("茶" * 30)).lines(20)
     assert cell_len(wide.plain) <= 20
 
 
@@ -186,7 +186,7 @@ def test_a_record_is_one_line(width: int) -> None:
         "order-events", 2, 7, b"k" * 10_000, None, (("ce_type", b"orderflow.OrderPlaced.v1"),), 1_767_323_045_678
     )
     for each in (record, typed):
-        ((shown,),) = [list(part.lines(width)) for part in line_of(each) if isinstance(part, Line)]
+        ((shown,),) = [list(part.lines(width)) for part in line_of(each) if isinstance(part, OneLine)]
         assert cell_len(shown.plain) <= width
     assert "OrderPlaced  " in shown.plain
 

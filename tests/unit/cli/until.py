@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from orderflow.cli.load import Tally, Wish, perform
+from orderflow.cli.load import LoadOptions, Tally, perform
 
 
 def perform_until(done: Callable[[Tally], bool]) -> Callable[..., Tally]:
     """A `perform` whose time is up as soon as `done` says so, however long that takes."""
 
-    def run(url: str, wish: Wish, told: Callable[[Tally], None], *_: object) -> Tally:
+    def run(url: str, wish: LoadOptions, told: Callable[[Tally], None], *_: object) -> Tally:
         limits: list[asyncio.Timeout] = []
 
         def limit(_: float) -> asyncio.Timeout:

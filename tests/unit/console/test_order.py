@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from orderflow.console.order import SETTLED_BY_HAND_AFTER, SETTLEMENTS, OrderWhole
-from orderflow.services.payment.messages import Outcome
-from orderflow.services.payment.model import Status
+from orderflow.services.payment.messages import SettlementOutcome
+from orderflow.services.payment.model import PaymentStatus
 
 
 def whole(status: str | None, changed_ago: timedelta) -> OrderWhole:
@@ -42,5 +42,5 @@ def test_nobody_is_asked_while_the_bank_may_still_answer_soon() -> None:
 
 
 def test_only_what_the_payment_service_takes_is_offered() -> None:
-    assert set(SETTLEMENTS) <= set(Status)
-    assert {outcome for choices in SETTLEMENTS.values() for outcome, _ in choices} == set(Outcome)
+    assert set(SETTLEMENTS) <= set(PaymentStatus)
+    assert {outcome for choices in SETTLEMENTS.values() for outcome, _ in choices} == set(SettlementOutcome)

@@ -6,7 +6,7 @@ from collections import Counter
 
 from orderflow.core.progress import EXPIRED_EVERY_S, LOOK_AGAIN_S, LOOK_S
 from orderflow.core.relay import CLAIM_S, MARK_S
-from orderflow.core.testing.state import Asked as AskedRow
+from orderflow.core.testing.state import StoredIntent as AskedRow
 from tests.support.interleaving import soon, virtually
 from tests.unit.core.test_progress import Rig, counted, healthy, running
 from tests.unit.core.test_side_effects import ScriptedGateway

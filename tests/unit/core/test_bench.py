@@ -118,7 +118,7 @@ def test_an_answer_is_the_one_to_the_open_intent() -> None:
 
 
 def test_an_event_without_a_decision_is_passed_over() -> None:
-    assert bench().send(Noticed(name="k")).outcome is Outcome.PASSED
+    assert bench().send(Noticed(name="k")).outcome is Outcome.IGNORED
 
 
 def test_what_the_declaration_leaves_out_is_an_error() -> None:

@@ -10,7 +10,7 @@ from orderflow.core.circuit_breaker import CONTRADICTED_S, REFUSALS_MAX, UNTRIED
 from orderflow.core.failures import Evidence, Trial
 from orderflow.core.inbox import Failure
 from orderflow.core.retry import Backoff
-from tests.support.chance import Drawn
+from tests.support.rng import Drawn
 from tests.unit.core.still_clock import StillClock
 
 NOW = 100.0

@@ -14,7 +14,7 @@ from orderflow.core.circuit_breaker import (
     REFUSALS_MAX,
     UNTRIED_EVERY_S,
     CircuitBreakers,
-    sift,
+    admitted,
 )
 from orderflow.core.envelopes import Incoming, Result, from_parked, from_record
 from orderflow.core.failures import PERMANENT, REMEMBERED_S, TRIALS_MAX, Verdict
@@ -40,8 +40,8 @@ class Watched:
         self.clock = StillClock()
         self.seen: list[Signal] = []
         self.world = World()
-        chance = random.Random(1)
-        self.watch = CircuitBreakers("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, chance)
+        rng = random.Random(1)
+        self.watch = CircuitBreakers("s", "c", Backoff(100, 5_000), Signals([self.seen.append]), self.clock, rng)
 
     def incoming(self, key: str, *, opened: bool = False) -> Incoming:
         event = Opened(name=key) if opened else Counted(name=key, amount=1)
@@ -534,7 +534,7 @@ def test_another_key_that_succeeds_beside_one_that_fails_again_speaks_against_it
     assert "other keys succeed" in others.watch.problem
 
 
-@pytest.mark.parametrize("outcome", [Outcome.DUPLICATE, Outcome.DEAD, Outcome.PASSED])
+@pytest.mark.parametrize("outcome", [Outcome.DUPLICATE, Outcome.DEAD, Outcome.IGNORED])
 def test_it_is_over_when_all_that_failed_is_gone(outcome: Outcome) -> None:
     watched = Watched()
     watched.judged(8)
@@ -618,5 +618,5 @@ def test_of_a_batch_those_may_be_tried_that_do_not_wait_behind_another_of_their_
     ]
     behind = {"before"}
 
-    assert sift(batch, watched.watch, behind) == [3, 4]
+    assert admitted(batch, watched.watch, behind) == [3, 4]
     assert behind == {"before", "k0"}

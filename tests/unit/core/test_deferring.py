@@ -88,7 +88,7 @@ async def test_an_event_of_another_type_waits_behind_a_deferred_one_of_its_key()
     assert handled.index("k7+1") < handled.index("opened", 1)
 
 
-async def test_nothing_is_settled_past_a_deferred_record_and_a_restart_begins_with_it() -> None:
+async def test_nothing_is_committed_past_a_deferred_record_and_a_restart_begins_with_it() -> None:
     running = Running()
     running.world.moods.broken.add(COUNTED)
     first = running.engine()

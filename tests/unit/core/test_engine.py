@@ -58,7 +58,7 @@ class Running:
             gateway=gateway,
             signals=self.world.signals,
             clock=self.world.clock,
-            chance=random.Random(3),
+            rng=random.Random(3),
             config=config,
         )
 
@@ -244,7 +244,7 @@ async def test_a_log_that_is_away_stops_nothing_for_good_and_loses_nothing() -> 
         await eventually(lambda: running.topic_of("totals", 1))
 
 
-async def test_a_record_that_raises_while_it_is_read_is_never_settled_past(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_that_raises_while_it_is_read_is_never_committed_past(monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect between poll and commit: the loop stays at the record until the defect is mended."""
     running = Running()
     read, broken = from_record, [True]
@@ -272,30 +272,34 @@ async def test_database_first_offset_second() -> None:
         await running.publish(Counted(name="k", amount=1))
         await eventually(running.lag_is_zero)
 
-    assert [hop for hop in running.hops if hop in ("poll", "commit", "settle")][:3] == ["poll", "commit", "settle"]
+    assert [hop for hop in running.hops if hop in ("poll", "commit", "commit_offsets")][:3] == [
+        "poll",
+        "commit",
+        "commit_offsets",
+    ]
 
 
-async def test_after_a_full_batch_the_next_is_fetched_while_the_database_works_and_nothing_is_settled_early() -> None:
+async def test_after_a_full_batch_the_next_is_fetched_while_the_database_works_and_no_offset_goes_early() -> None:
     running = Running()
     await running.publish(*(Counted(name="k", amount=n) for n in (1, 2, 3)))
     async with running.started(config=replace(QUICK, batch_max=1)):
         await eventually(running.lag_is_zero)
-        await eventually(lambda: running.hops.count("settle") == 3)
+        await eventually(lambda: running.hops.count("commit_offsets") == 3)
 
-    hops = [hop for hop in running.hops if hop in ("poll", "commit", "settle")]
-    assert hops[:4] == ["poll", "poll", "commit", "settle"]
+    hops = [hop for hop in running.hops if hop in ("poll", "commit", "commit_offsets")]
+    assert hops[:4] == ["poll", "poll", "commit", "commit_offsets"]
     assert running.world.total("k") == 6
 
 
-async def test_a_process_that_dies_before_settling_does_nothing_twice() -> None:
+async def test_a_process_that_dies_before_committing_does_nothing_twice() -> None:
     running = Running()
     first = running.engine()
     first.start()
-    running.log.group("counter").settle = lambda *_: None  # type: ignore[method-assign]
+    running.log.group("counter").commit = lambda *_: None  # type: ignore[method-assign]
     await running.publish(*(Counted(name="k", amount=1) for _ in range(5)))
     await eventually(lambda: running.world.total("k") == 5)
     await first.kill()
-    del running.log.group("counter").settle
+    del running.log.group("counter").commit
 
     async with running.started():
         await eventually(running.lag_is_zero)
@@ -326,7 +330,7 @@ async def test_what_is_asked_of_the_outside_is_answered_and_published() -> None:
     assert running.world.intents() == {}
 
 
-async def test_draining_finishes_what_is_in_hand_settles_publishes_and_leaves() -> None:
+async def test_draining_finishes_what_is_in_hand_commits_publishes_and_leaves() -> None:
     running = Running()
     gateway = ScriptedGateway("fine")
     gateway.gate.clear()

@@ -10,14 +10,14 @@ from uuid import uuid4
 import pytest
 
 from orderflow.core.postgres.outbox import RelayNotifier
-from orderflow.core.postgres_log.consumer import Settler
+from orderflow.core.postgres_log.consumer import OffsetWriter
 from orderflow.core.processor import Processor
 from orderflow.core.relay import MARK_S, Relay
 from orderflow.core.retry import Backoff, RetryLoop
 from orderflow.core.side_effects import GroupCommitQueue, SideEffectRunner
 from orderflow.core.store import Changes, OpenIntent
 from orderflow.core.testing import MemoryLog, MemoryTransport
-from orderflow.core.testing.state import Asked as AskedRow
+from orderflow.core.testing.state import StoredIntent as AskedRow
 from orderflow.core.timing import Pacer, Timer
 from orderflow.core.transport import TopicSettings, TransportUnavailableError
 from orderflow.simulation.loop import VirtualClock, VirtualLoop
@@ -34,11 +34,11 @@ class Offsets:
         self.noted: set[int] = set()
         self.written: set[int] = set()
         self._failing = failing
-        self.settler = Settler(self._write, lambda: bool(self.noted), lambda _: None)
+        self.writer = OffsetWriter(self._write, lambda: bool(self.noted), lambda _: None)
 
-    async def settle(self, offset: int) -> None:
+    async def commit(self, offset: int) -> None:
         self.noted.add(offset)
-        self.settler.settle()
+        self.writer.wake()
 
     async def _write(self) -> None:
         noted, self.noted = self.noted, set()
@@ -53,7 +53,7 @@ class Offsets:
 
 @pytest.mark.parametrize("failing", [0, 1, 2])
 @pytest.mark.parametrize("before", [0, 1])
-def test_what_is_settled_while_offsets_are_written_is_written_without_another_record(
+def test_what_is_committed_while_offsets_are_written_is_written_without_another_record(
     failing: int, before: int
 ) -> None:
     def make() -> Scene:
@@ -61,7 +61,7 @@ def test_what_is_settled_while_offsets_are_written_is_written_without_another_re
 
         async def first() -> None:
             for number in range(before + 1):
-                await offsets.settle(number)
+                await offsets.commit(number)
                 await clock_here().sleep(1)
 
         def written() -> bool:
@@ -69,7 +69,7 @@ def test_what_is_settled_while_offsets_are_written_is_written_without_another_re
 
         return Scene(
             first,
-            lambda: offsets.settle(100),
+            lambda: offsets.commit(100),
             lambda: soon(written, lambda: f"noted {offsets.noted}, written {offsets.written}"),
         )
 

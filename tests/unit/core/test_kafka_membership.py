@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from orderflow.core.kafka.membership import UNJOINED_PATIENCE_S, GroupState, Membership, Verdict
+from orderflow.core.kafka.membership import UNJOINED_PATIENCE_S, GroupState, MembershipWatch, MemberState
 
 LOST_AFTER_S = 15.0
 
 
-def verdicts(membership: Membership, seconds: int, *, start: int = 0, **seen: bool) -> list[Verdict]:
+def verdicts(membership: MembershipWatch, seconds: int, *, start: int = 0, **seen: bool) -> list[MemberState]:
     """One look a second."""
     facts = {"joined": False, "answered": True, "holds": False} | seen
     return [membership.judge(float(start + second), **facts) for second in range(seconds)]
@@ -35,35 +35,35 @@ def test_a_client_that_is_not_in_the_group_yet_is_no_member() -> None:
 
 
 def test_a_member_is_well_however_long_it_has_no_partitions() -> None:
-    assert set(verdicts(Membership(LOST_AFTER_S), 1000, joined=True)) == {Verdict.WELL}
+    assert set(verdicts(MembershipWatch(LOST_AFTER_S), 1000, joined=True)) == {MemberState.WELL}
 
 
 def test_who_does_not_become_a_member_is_stuck_and_then_lost() -> None:
-    found = verdicts(Membership(LOST_AFTER_S), 16)
+    found = verdicts(MembershipWatch(LOST_AFTER_S), 16)
     patience = int(UNJOINED_PATIENCE_S)
-    assert found == [Verdict.WAITING] * patience + [Verdict.STUCK] * (15 - patience) + [Verdict.LOST]
+    assert found == [MemberState.WAITING] * patience + [MemberState.STUCK] * (15 - patience) + [MemberState.LOST]
 
 
 def test_a_rebalance_that_leaves_the_partitions_in_place_is_no_trouble_before_it_is_lost() -> None:
-    found = verdicts(Membership(LOST_AFTER_S), 16, holds=True)
-    assert found == [Verdict.WAITING] * 15 + [Verdict.LOST]
+    found = verdicts(MembershipWatch(LOST_AFTER_S), 16, holds=True)
+    assert found == [MemberState.WAITING] * 15 + [MemberState.LOST]
 
 
 def test_a_client_after_a_lost_one_has_twice_the_time_until_one_becomes_a_member() -> None:
-    membership = Membership(LOST_AFTER_S)
-    lost = [second for second, verdict in enumerate(verdicts(membership, 400)) if verdict is Verdict.LOST]
+    membership = MembershipWatch(LOST_AFTER_S)
+    lost = [second for second, verdict in enumerate(verdicts(membership, 400)) if verdict is MemberState.LOST]
     assert lost == [15, 45, 105, 225, 345]
     membership.judge(400.0, joined=True, answered=True, holds=True)
-    assert verdicts(membership, 15, start=401).count(Verdict.LOST) == 1
+    assert verdicts(membership, 15, start=401).count(MemberState.LOST) == 1
 
 
 def test_while_the_brokers_do_not_answer_no_client_is_lost() -> None:
-    membership = Membership(LOST_AFTER_S)
-    assert set(verdicts(membership, 1000, answered=False)) == {Verdict.WAITING}
-    assert verdicts(membership, 7, start=1000) == [Verdict.WAITING] * 7
+    membership = MembershipWatch(LOST_AFTER_S)
+    assert set(verdicts(membership, 1000, answered=False)) == {MemberState.WAITING}
+    assert verdicts(membership, 7, start=1000) == [MemberState.WAITING] * 7
 
 
 def test_the_time_in_which_the_process_was_stopped_does_not_count() -> None:
-    membership = Membership(LOST_AFTER_S)
-    assert membership.judge(0.0, joined=False, answered=True, holds=False) is Verdict.WAITING
-    assert membership.judge(1000.0, joined=False, answered=True, holds=False) is Verdict.WAITING
+    membership = MembershipWatch(LOST_AFTER_S)
+    assert membership.judge(0.0, joined=False, answered=True, holds=False) is MemberState.WAITING
+    assert membership.judge(1000.0, joined=False, answered=True, holds=False) is MemberState.WAITING

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from orderflow.core.identity import Partitioner
-from orderflow.core.postgres_log.consumer import BUFFERED_MAX, SETTLE_EVERY_S, PostgresLogConsumer
+from orderflow.core.postgres_log.consumer import BUFFERED_MAX, COMMIT_EVERY_S, PostgresLogConsumer
 from orderflow.core.postgres_log.records import Kept, RecordCodec, Topic, read_notices
 from orderflow.core.transport import ConsumerRecord, ProducerRecord
 from orderflow.simulation.loop import VirtualClock, VirtualLoop
@@ -297,7 +297,7 @@ async def test_a_notice_that_names_no_partition_means_any() -> None:
 
 @virtually
 async def test_a_member_that_stood_still_hands_out_nothing_before_its_group_has_heard_of_it() -> None:
-    """Notices lie in its socket; by then the partition may be another's, who has settled what they bring."""
+    """Notices lie in its socket; by then the partition may be another's, who has committed what they bring."""
     server = Server()
     consumer = await joined(server)
     server.answers.clear()
@@ -365,7 +365,7 @@ def test_of_a_partition_that_is_lost_at_any_moment_of_a_poll_nothing_is_handed_o
 
 
 @virtually
-async def test_a_partition_that_was_lost_and_regained_goes_on_at_what_was_settled_meanwhile() -> None:
+async def test_a_partition_that_was_lost_and_regained_goes_on_at_what_was_committed_meanwhile() -> None:
     server = Server()
     consumer = await joined(server)
     server.append(*"abcdefg")
@@ -379,29 +379,29 @@ async def test_a_partition_that_was_lost_and_regained_goes_on_at_what_was_settle
 
 
 @virtually
-async def test_what_is_settled_is_written_together_and_renews_the_lease() -> None:
+async def test_what_is_committed_is_written_together_and_renews_the_lease() -> None:
     server = Server()
     consumer = await joined(server)
     server.append(*"abc")
     before = len(server.asked)
     for _ in range(3):
-        await consumer.settle(await consumer.poll(1))
+        await consumer.commit(await consumer.poll(1))
     assert server.committed == 0
 
-    await clock_here().sleep(SETTLE_EVERY_S * 1.5)
+    await clock_here().sleep(COMMIT_EVERY_S * 1.5)
 
     assert server.committed == 3
-    await clock_here().sleep(SESSION_S / 3 - SETTLE_EVERY_S)
+    await clock_here().sleep(SESSION_S / 3 - COMMIT_EVERY_S)
     assert server.asked[before:] == ["renew"]
     await consumer.close()
 
 
 @virtually
-async def test_what_is_settled_at_last_is_written_on_leaving() -> None:
+async def test_what_is_committed_at_last_is_written_on_leaving() -> None:
     server = Server()
     consumer = await joined(server)
     server.append(*"abc")
-    await consumer.settle(await consumer.poll(10))
+    await consumer.commit(await consumer.poll(10))
 
     await consumer.close()
 

@@ -46,6 +46,6 @@ async def test_every_crossing_of_the_network_can_be_delayed_or_broken() -> None:
     await transport.create_topics([TopicSettings("topic", 1)])
     await transport.append([ProducerRecord("topic", b"key", b"value")])
     consumer = await transport.subscribe("group", ["topic"])
-    await consumer.settle(await consumer.poll(1))
+    await consumer.commit(await consumer.poll(1))
     await transport.close()
-    assert crossings == ["append", "appended", "poll", "settle"]
+    assert crossings == ["append", "appended", "poll", "commit_offsets"]

@@ -37,14 +37,14 @@ class Storm:
     """A run in which everything fails for a time, drawn from one seed."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
+        self.rng = random.Random(seed)
         self.running = Running()
         self.engines: list[Engine] = []
 
     async def produce(self) -> None:
         """The first keys have a record that cannot be decoded after READABLE of their events."""
         numbers = [n for n in range(KEYS) for _ in range(EVENTS)]
-        self.chance.shuffle(numbers)
+        self.rng.shuffle(numbers)
         amounts = dict.fromkeys(range(KEYS), 0)
         records: list[ProducerRecord] = []
         for n in numbers:
@@ -54,33 +54,33 @@ class Storm:
             if n < POISONED and amounts[n] == READABLE:
                 records.append(ProducerRecord("counts", event.key, b"?", ()))
         while records:
-            size = self.chance.randint(1, 60)
+            size = self.rng.randint(1, 60)
             await self.running.transport.append(records[:size])
             del records[:size]
             await self.trouble()
 
     async def trouble(self) -> None:
         """One more thing breaks, is mended, or dies."""
-        moods, world, chance = self.running.world.moods, self.running.world, self.chance
-        match chance.randrange(8):
+        moods, world, rng = self.running.world.moods, self.running.world, self.rng
+        match rng.randrange(8):
             case 0:
-                moods.broken.add(f"k{chance.randrange(KEYS)}")
+                moods.broken.add(f"k{rng.randrange(KEYS)}")
             case 1:
-                moods.broken.add(chance.choice(TYPES))
+                moods.broken.add(rng.choice(TYPES))
             case 2:
-                moods.away.add(f"k{chance.randrange(KEYS)}")
+                moods.away.add(f"k{rng.randrange(KEYS)}")
             case 3:
-                world.lose(chance.choice(("begin", "open", "opened", "commit", "committed")))
+                world.lose(rng.choice(("begin", "open", "opened", "commit", "committed")))
             case 4:
                 moods.broken.clear()
             case 5:
                 moods.away.clear()
             case 6:
-                await self.engines.pop(chance.randrange(len(self.engines))).kill()
+                await self.engines.pop(rng.randrange(len(self.engines))).kill()
                 self.start()
             case _:
                 self.start()
-        for _ in range(chance.randrange(30)):
+        for _ in range(rng.randrange(30)):
             await asyncio.sleep(0)
 
     def start(self) -> None:

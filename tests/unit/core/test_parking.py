@@ -453,7 +453,7 @@ async def test_what_would_be_given_up_and_finds_no_room_waits_and_says_why() -> 
 
     [result] = await world.admit(Counted(name="never", amount=-13))
 
-    assert (result.outcome, result.crowded, result.incoming.key) == (Outcome.DEFERRED, True, "never")
+    assert (result.outcome, result.no_room, result.incoming.key) == (Outcome.DEFERRED, True, "never")
     assert result.failure is not None
     assert result.failure.error == "FinalError"
     assert world.outbox("counts.DLT") == []

@@ -23,7 +23,7 @@ from orderflow.core.service import Decision, Ref, RefusedError, Row, Rows
 from orderflow.core.store import DataRefusedError, End, ParkedQuery, Plan, StoreUnavailableError
 from orderflow.core.telemetry import BatchCommitted, BatchSplit, Outcome
 from orderflow.core.testing.state import Rules
-from tests.support.chance import Drawn
+from tests.support.rng import Drawn
 from tests.unit.core.still_clock import StillClock
 from tests.unit.core.toy import Asked, Counted, Movement, Noticed, Opened, Said, Tally, Total
 from tests.unit.core.world import TRACE, World, command, header, outcomes, record_of
@@ -117,12 +117,12 @@ async def test_a_known_type_that_is_not_read_is_passed_over_without_a_transactio
 
     results = await world.admit(Noticed(name="k"), Noticed(name="k"))
 
-    assert outcomes(results) == [Outcome.PASSED, Outcome.PASSED]
+    assert outcomes(results) == [Outcome.IGNORED, Outcome.IGNORED]
     assert world.steps == []
     assert world.states() == {}
     assert world.committed == []
     [told] = world.signals_of(BatchCommitted)
-    assert ([each.outcome for each in told.handled], told.duration_s) == ([Outcome.PASSED] * 2, 0.0)
+    assert ([each.outcome for each in told.handled], told.duration_s) == ([Outcome.IGNORED] * 2, 0.0)
 
 
 async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_too() -> None:
@@ -130,7 +130,7 @@ async def test_a_known_type_that_is_not_read_is_passed_over_behind_a_parked_key_
 
     results = await world.admit(Counted(name="k", amount=-1), Noticed(name="k"), Counted(name="other", amount=1))
 
-    assert outcomes(results) == [Outcome.PARKED, Outcome.PASSED, Outcome.HANDLED]
+    assert outcomes(results) == [Outcome.PARKED, Outcome.IGNORED, Outcome.HANDLED]
     assert len(world.parked()) == 1
 
 
@@ -224,7 +224,7 @@ async def test_behind_one_that_finds_no_room_the_rest_of_its_key_waits_also_when
     results = await world.admit(*(Counted(name="k", amount=amount) for amount in (666, 1, 2, 3)))
 
     assert outcomes(results) == [Outcome.DEFERRED] * 4
-    assert [result.crowded for result in results] == [True, False, False, False]
+    assert [result.no_room for result in results] == [True, False, False, False]
     assert world.total("k") is None
     assert world.steps.count("begin") == 4, "all, the first half, its first alone, and that as one that failed"
 
@@ -556,7 +556,7 @@ async def test_what_is_parked_and_not_read_any_more_is_passed_over_and_its_key_f
     retrier.poke(0)
     await retrier.step()
 
-    assert [each.outcome for each in world.signals_of(BatchCommitted)[-1].handled] == [Outcome.PASSED]
+    assert [each.outcome for each in world.signals_of(BatchCommitted)[-1].handled] == [Outcome.IGNORED]
     assert (world.parked(), set(world.states().values())) == ([], {"DONE"})
     assert world.flow() == ["Reopened k"]
 
@@ -582,7 +582,7 @@ async def test_who_divides_a_batch_says_so() -> None:
 
 async def test_an_intent_is_asked_at_once_and_again_after_a_pause_and_stays_open_meanwhile() -> None:
     world = World()
-    policy = dataclasses.replace(world.policy, ask_again=Backoff(8_000, 8_000), chance=Drawn(0.0))
+    policy = dataclasses.replace(world.policy, ask_again=Backoff(8_000, 8_000), rng=Drawn(0.0))
     processor = Processor(world.service, world.store, policy, world.signals, world.clock, world.committed.append)
 
     await processor.admit("counter", [world.read(Asked(name="k"))])

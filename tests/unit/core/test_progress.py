@@ -13,7 +13,7 @@ import pytest
 from orderflow.core.access import PLATFORM
 from orderflow.core.engine import Engine, EngineConfig
 from orderflow.core.messages import Message
-from orderflow.core.progress import ANEW_S, HOPELESS_S, STALLED_S, Help, Helper, Stall, StallDetector, Work
+from orderflow.core.progress import ANEW_S, HOPELESS_S, STALLED_S, DueWork, Help, Helper, Stall, StallDetector
 from orderflow.core.side_effects import Gateway
 from orderflow.core.store import Act
 from orderflow.core.telemetry import (
@@ -40,8 +40,8 @@ HOUR_S = 3600.0
 ADA = Act(caller=person("ada"), reason="ticket 4711")
 
 
-def work(mark: object = 1, place: str = "topic/0", *, count: int = 3, excuse: str = "", ours: bool = True) -> Work:
-    return Work("consumer a", place, count, mark, excuse, ours)
+def work(mark: object = 1, place: str = "topic/0", *, count: int = 3, excuse: str = "", ours: bool = True) -> DueWork:
+    return DueWork("consumer a", place, count, mark, excuse, ours)
 
 
 def stall(helpless_s: float, component: str = "consumer a") -> Stall:
@@ -119,7 +119,7 @@ class Rig:
             gateway=gateway,
             signals=self.world.signals,
             clock=self.clock,
-            chance=random.Random(3),
+            rng=random.Random(3),
             config=config or EngineConfig(),
             end=self.ended.append,
         )
@@ -334,7 +334,7 @@ async def test_records_that_expired_unread_are_an_alarm_until_somebody_acknowled
     rig = Rig()
     member = await MemoryTransport(rig.log).subscribe("counter", ["counts"])
     rig.publish(*counted(3))
-    await member.settle(await member.poll(10))
+    await member.commit(await member.poll(10))
     await member.close()
     rig.publish(*counted(90, start=3))
     rig.log.expire("counts")

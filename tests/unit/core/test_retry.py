@@ -17,7 +17,7 @@ from orderflow.core.side_effects import GatewayUnavailableError
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.telemetry import Resumed, Signal, Signals, TaskFailed, TopicReplaced, Waiting
 from orderflow.core.transport import TopicReplacedError, TransportUnavailableError
-from tests.support.chance import Drawn
+from tests.support.rng import Drawn
 from tests.support.waiting import eventually
 from tests.unit.core.still_clock import StillClock
 
@@ -35,16 +35,16 @@ def test_a_delay_lies_in_the_upper_half_of_what_the_attempt_allows(backoff: Back
 
 @given(attempt=st.integers(1, 12), seed=st.integers())
 def test_the_mean_of_the_delays_is_three_quarters_of_what_the_attempt_allows(attempt: int, seed: int) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     backoff = Backoff(200, 20_000)
 
-    mean = fmean(backoff.delay_ms(attempt, chance) for _ in range(2_000))
+    mean = fmean(backoff.delay_ms(attempt, rng) for _ in range(2_000))
 
     assert abs(mean / min(20_000, 200 * 2 ** (attempt - 1)) - 0.75) < 0.03
 
 
 @pytest.mark.parametrize(
-    ("attempt", "chance", "delay_ms"),
+    ("attempt", "rng", "delay_ms"),
     [
         (1, 0.0, 100),
         (1, 0.5, 150),
@@ -56,9 +56,9 @@ def test_the_mean_of_the_delays_is_three_quarters_of_what_the_attempt_allows(att
     ],
 )
 def test_a_delay_doubles_up_to_the_ceiling_and_lies_where_chance_puts_it(
-    attempt: int, chance: float, delay_ms: int
+    attempt: int, rng: float, delay_ms: int
 ) -> None:
-    assert Backoff(200, 20_000).delay_ms(attempt, Drawn(chance)) == delay_ms
+    assert Backoff(200, 20_000).delay_ms(attempt, Drawn(rng)) == delay_ms
 
 
 def test_the_longest_delay_is_one_of_the_ceiling_however_small_the_first() -> None:

@@ -116,7 +116,7 @@ class World:
             retry=RetryPolicy(Backoff(retry_ms, retry_ms), attempts_max),
             away=Backoff(away_ms, away_ms),
             ask_again=Backoff(1, 1),
-            chance=random.Random(7),
+            rng=random.Random(7),
             slots=16,
             lease_ms=60_000,
             release="1.2.3",

@@ -117,7 +117,7 @@ def test_a_sku_that_is_known_keeps_its_stock_when_only_new_ones_are_wanted() -> 
 
 def test_what_becomes_of_the_units_is_said_for_the_operators_log() -> None:
     decision = World(SERVICE, stock("A", 5)).take(SetStock(sku="A", on_hand=9))
-    assert decision.told == "5 \u2192 9 free units, version 2"
+    assert decision.result == "5 \u2192 9 free units, version 2"
 
 
 def test_fewer_units_are_refused_unless_they_may_be_lowered() -> None:

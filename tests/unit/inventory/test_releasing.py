@@ -31,7 +31,7 @@ def test_every_line_goes_back_and_a_movement_says_so() -> None:
     world = World(SERVICE, RESERVED, *STOCK)
     decision = world.take(RELEASE, id_of("act"))
     assert decision.answer == StockReleased(order_id=ORDER, units=3, changed=True)
-    assert decision.told == "3 units of 2 SKUs were released."
+    assert decision.result == "3 units of 2 SKUs were released."
     assert world.rows[Ref(Stock, "A")] == Stock(sku="A", on_hand=5, reserved=5, version=5)
     assert world.rows[Ref(Stock, "B")] == Stock(sku="B", on_hand=1, reserved=0, version=3)
     assert world.rows[Ref(Held, ORDER)] == replace(

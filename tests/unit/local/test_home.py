@@ -7,7 +7,7 @@ import pytest
 
 from orderflow.local.control import erase, require_erasable
 from orderflow.local.errors import LocalError
-from orderflow.local.home import Carrier, Home
+from orderflow.local.home import EventLog, Home
 from orderflow.settings import Settings
 
 
@@ -54,11 +54,11 @@ def test_a_damaged_marker_is_one_sentence(tmp_path: Path) -> None:
         Home.open(tmp_path)
 
 
-@pytest.mark.parametrize("carrier", [Carrier("postgres"), Carrier("kafka"), Carrier("kafka", "broker:9092")])
-def test_a_home_remembers_what_carries_its_events(tmp_path: Path, carrier: Carrier) -> None:
-    assert Home.open(tmp_path).carrier() is None
-    Home(tmp_path).remember_carrier(carrier)
-    assert Home.open(tmp_path).carrier() == carrier
+@pytest.mark.parametrize("event_log", [EventLog("postgres"), EventLog("kafka"), EventLog("kafka", "broker:9092")])
+def test_a_home_remembers_what_carries_its_events(tmp_path: Path, event_log: EventLog) -> None:
+    assert Home.open(tmp_path).event_log() is None
+    Home(tmp_path).remember_event_log(event_log)
+    assert Home.open(tmp_path).event_log() == event_log
 
 
 def test_one_supervisor_at_a_time(tmp_path: Path) -> None:

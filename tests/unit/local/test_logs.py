@@ -19,7 +19,7 @@ def write(folder: Path, **logs: str) -> None:
         (folder / f"{name.replace('_', '-')}.log").write_text(content)
 
 
-def texts(found: Iterable[kept.Line]) -> list[str]:
+def texts(found: Iterable[kept.LogLine]) -> list[str]:
     return [line.text for line in found]
 
 
@@ -43,7 +43,7 @@ def test_a_log_that_is_not_there_is_one_sentence_with_those_that_are(tmp_path: P
 def test_the_last_lines_are_shown_and_then_those_that_come(tmp_path: Path) -> None:
     log = tmp_path / "order.log"
     log.write_text("1\n2\n3\n")
-    reader = kept.Reader("order", log)
+    reader = kept.LogReader("order", log)
     assert texts(reader.kept()) == ["1", "2", "3"]
     with log.open("a") as file:
         file.write("4\nhalf")
@@ -130,7 +130,7 @@ def test_kafka_writes_the_time_of_this_machine() -> None:
 def test_following_goes_on_after_a_rotation(tmp_path: Path) -> None:
     log = tmp_path / "order.log"
     log.write_text("old line, long\n")
-    reader = kept.Reader("order", log)
+    reader = kept.LogReader("order", log)
     list(reader.kept())
     log.rename(tmp_path / "order.log.1")
     log.write_text("a new line, longer than the old one\n")

@@ -14,7 +14,7 @@ from orderflow.local.errors import LocalError
 from orderflow.local.home import SecretsFile, database_url
 from orderflow.local.kafka import Place, server_properties
 from orderflow.local.processes import LAUNCHER, Conditions
-from orderflow.local.state import ProcessMark, Running, State
+from orderflow.local.state import ProcessMark, Running, RunState
 
 
 def test_the_first_wheel_that_is_installed_brings_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_note_that_cannot_be_read_ends_nothing(tmp_path: Path) -> None:
 
 
 def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
-    written = State(
+    written = RunState(
         supervisor=ProcessMark(1, 2.0),
         phase=state.READY,
         processes=(Running("order", "service", 7, 3.5, "http://127.0.0.1:8001", 2),),
@@ -137,6 +137,10 @@ def test_the_state_is_read_as_it_was_written(tmp_path: Path) -> None:
         bootstrap="127.0.0.1:9092",
     )
     written.write(tmp_path / "state.json")
+    assert state.read(tmp_path / "state.json") == written
+
+    by_0_1_0 = (tmp_path / "state.json").read_text("utf-8").replace('"event_log"', '"carrier"')
+    (tmp_path / "state.json").write_text(by_0_1_0, "utf-8")
     assert state.read(tmp_path / "state.json") == written
 
 

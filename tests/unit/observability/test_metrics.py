@@ -145,7 +145,7 @@ def test_requests_are_counted_by_declared_route() -> None:
 def test_gauges_are_those_of_this_scrape_alone() -> None:
     metrics = Metrics("order")
     lag: dict[tuple[tuple[str, str], ...], float] = {(("consumer", "order"), ("topic", "t"), ("partition", "0")): 7.0}
-    found = samples(metrics, {"outbox_unsent": {(): 3}, "consumer_lag": lag, "parked_keys": {}})
+    found = samples(metrics, {"outbox_unsent": {(): 3}, "consumer_lag": lag, "stuck_keys": {}})
     assert found["orderflow_outbox_unsent"] == 3
     assert found["orderflow_consumer_lag,consumer=order,partition=0,topic=t"] == 7
     assert "orderflow_outbox_unsent" not in samples(metrics)

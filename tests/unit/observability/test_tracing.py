@@ -256,7 +256,7 @@ def test_a_notice_comes_from_where_the_event_comes_from_that_it_is_about() -> No
     assert sent.parent == event_span(CAUSE)
 
 
-@pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.DEFERRED])
+@pytest.mark.parametrize("outcome", [Outcome.IGNORED, Outcome.DEFERRED])
 def test_what_nothing_was_written_of_has_no_span(outcome: Outcome) -> None:
     assert made(batch(event(outcome))) == []
 
@@ -272,7 +272,7 @@ def test_messages_of_one_batch_are_linked_with_it_and_it_with_them() -> None:
     many = LINKS_MAX + 2
     handled = [event(event_id=UUID(int=100 + number)) for number in range(many)]
 
-    *parts, shared = made(batch(*handled, event(Outcome.PASSED)))
+    *parts, shared = made(batch(*handled, event(Outcome.IGNORED)))
     processed = [each for each in parts if each.name == "process order-events"]
 
     assert (shared.name, shared.parent, shared.attributes["messaging.batch.message_count"]) == (

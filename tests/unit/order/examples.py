@@ -8,7 +8,7 @@ from orderflow.events.order import Item
 from orderflow.events.payment import PaymentFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundFailed
 from orderflow.services.order.api import with_response
 from orderflow.services.order.messages import PlaceOrder
-from orderflow.services.order.model import Order, Refund, Status
+from orderflow.services.order.model import Order, OrderStatus, Refund
 from tests.support.decisions import id_of
 
 ORDER_ID = id_of("order")
@@ -43,13 +43,13 @@ def place(key: str | None = None, fingerprint: str = "", name: str = "order") ->
     return with_response(command)
 
 
-def order(status: Status = Status.PENDING, refund: Refund = Refund.NONE) -> Order:
+def order(status: OrderStatus = OrderStatus.PENDING, refund: Refund = Refund.NONE) -> Order:
     """An order that came to `status` on the shortest way."""
     version, event = {
-        Status.PENDING: (1, "OrderPlaced"),
-        Status.PAID: (2, "PaymentSucceeded"),
-        Status.COMPLETED: (3, "StockReserved"),
-        Status.FAILED: (3, "StockRejected"),
+        OrderStatus.PENDING: (1, "OrderPlaced"),
+        OrderStatus.PAID: (2, "PaymentSucceeded"),
+        OrderStatus.COMPLETED: (3, "StockReserved"),
+        OrderStatus.FAILED: (3, "StockRejected"),
     }[status]
     return Order(
         order_id=ORDER_ID,
@@ -61,6 +61,6 @@ def order(status: Status = Status.PENDING, refund: Refund = Refund.NONE) -> Orde
         status=status,
         version=version,
         event=event,
-        reason="out_of_stock" if status is Status.FAILED else None,
-        refund=Refund.DUE if status is Status.FAILED and refund is Refund.NONE else refund,
+        reason="out_of_stock" if status is OrderStatus.FAILED else None,
+        refund=Refund.DUE if status is OrderStatus.FAILED and refund is Refund.NONE else refund,
     )

@@ -19,9 +19,9 @@ from orderflow.services.order.model import (
     EarlyFact,
     IdempotencyKey,
     Order,
+    OrderStatus,
     Refund,
     RefundStep,
-    Status,
     Transition,
     UnknownOrderError,
     order_of,
@@ -53,7 +53,7 @@ def test_placing_makes_a_pending_order_with_the_total_computed_here() -> None:
     world = World(SERVICE)
     decision = world.take(place())
     placed = the_order(world)
-    assert (placed.status, placed.version, placed.total) == (Status.PENDING, 1, 2 * 1250)
+    assert (placed.status, placed.version, placed.total) == (OrderStatus.PENDING, 1, 2 * 1250)
     [event] = decision.events
     assert isinstance(event, OrderPlaced)
     assert (event.total, event.items, event.payment_method) == (2500, placed.items, "pm_card_visa")
@@ -139,40 +139,40 @@ def test_a_message_touches_the_rows_that_it_names_and_no_other() -> None:
 
 def test_a_step_of_an_order_is_named_by_its_version_and_one_of_its_refund_by_its_cause() -> None:
     [step] = World(SERVICE, order()).decide(SUCCEEDED).facts
-    [refund] = World(SERVICE, order(Status.PAID)).decide(REFUNDED).facts
+    [refund] = World(SERVICE, order(OrderStatus.PAID)).decide(REFUNDED).facts
     assert (step.id, refund.id) == ((ORDER_ID, 2), (ORDER_ID, id_of("PaymentRefunded")))
 
 
 @pytest.mark.parametrize("change", [{"customer_id": "d"}, {"currency": "USD"}, {"amount": 1}])
 def test_a_refusal_that_comes_after_the_refund_must_be_of_the_same_order_too(change: dict[str, Any]) -> None:
-    world = World(SERVICE, order(Status.FAILED, Refund.DONE))
+    world = World(SERVICE, order(OrderStatus.FAILED, Refund.DONE))
     assert world.decide(REFUSED) == Decision()
     with pytest.raises(DisagreementError):
         world.decide(msgspec.structs.replace(REFUSED, **change))
 
 
-LEGAL: dict[tuple[Status, str], tuple[Status, Refund]] = {
-    (Status.PENDING, "PaymentSucceeded"): (Status.PAID, Refund.NONE),
-    (Status.PENDING, "PaymentFailed"): (Status.FAILED, Refund.NONE),
-    (Status.PENDING, "PaymentRefunded"): (Status.PENDING, Refund.DONE),
-    (Status.PENDING, "RefundFailed"): (Status.PENDING, Refund.REFUSED),
-    (Status.PENDING, "PaymentVoided"): (Status.PENDING, Refund.VOID),
-    (Status.PENDING, "StockReserved"): (Status.PENDING, Refund.NONE),
-    (Status.PENDING, "StockRejected"): (Status.PENDING, Refund.NONE),
-    (Status.PAID, "StockReserved"): (Status.COMPLETED, Refund.NONE),
-    (Status.PAID, "StockRejected"): (Status.FAILED, Refund.DUE),
-    (Status.PAID, "PaymentRefunded"): (Status.PAID, Refund.DONE),
-    (Status.PAID, "RefundFailed"): (Status.PAID, Refund.REFUSED),
-    (Status.PAID, "PaymentVoided"): (Status.PAID, Refund.VOID),
-    (Status.FAILED, "PaymentRefunded"): (Status.FAILED, Refund.DONE),
-    (Status.FAILED, "RefundFailed"): (Status.FAILED, Refund.REFUSED),
-    (Status.FAILED, "PaymentVoided"): (Status.FAILED, Refund.VOID),
+LEGAL: dict[tuple[OrderStatus, str], tuple[OrderStatus, Refund]] = {
+    (OrderStatus.PENDING, "PaymentSucceeded"): (OrderStatus.PAID, Refund.NONE),
+    (OrderStatus.PENDING, "PaymentFailed"): (OrderStatus.FAILED, Refund.NONE),
+    (OrderStatus.PENDING, "PaymentRefunded"): (OrderStatus.PENDING, Refund.DONE),
+    (OrderStatus.PENDING, "RefundFailed"): (OrderStatus.PENDING, Refund.REFUSED),
+    (OrderStatus.PENDING, "PaymentVoided"): (OrderStatus.PENDING, Refund.VOID),
+    (OrderStatus.PENDING, "StockReserved"): (OrderStatus.PENDING, Refund.NONE),
+    (OrderStatus.PENDING, "StockRejected"): (OrderStatus.PENDING, Refund.NONE),
+    (OrderStatus.PAID, "StockReserved"): (OrderStatus.COMPLETED, Refund.NONE),
+    (OrderStatus.PAID, "StockRejected"): (OrderStatus.FAILED, Refund.DUE),
+    (OrderStatus.PAID, "PaymentRefunded"): (OrderStatus.PAID, Refund.DONE),
+    (OrderStatus.PAID, "RefundFailed"): (OrderStatus.PAID, Refund.REFUSED),
+    (OrderStatus.PAID, "PaymentVoided"): (OrderStatus.PAID, Refund.VOID),
+    (OrderStatus.FAILED, "PaymentRefunded"): (OrderStatus.FAILED, Refund.DONE),
+    (OrderStatus.FAILED, "RefundFailed"): (OrderStatus.FAILED, Refund.REFUSED),
+    (OrderStatus.FAILED, "PaymentVoided"): (OrderStatus.FAILED, Refund.VOID),
 }
 
 
-@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("status", list(OrderStatus))
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
-def test_every_event_in_every_state_does_what_the_table_says(status: Status, event: OrderEvent) -> None:
+def test_every_event_in_every_state_does_what_the_table_says(status: OrderStatus, event: OrderEvent) -> None:
     world = World(SERVICE, order(status))
     expected = LEGAL.get((status, type(event).__name__))
     if expected is None:
@@ -188,9 +188,9 @@ def test_every_event_in_every_state_does_what_the_table_says(status: Status, eve
     assert sum(isinstance(fact, Transition) for fact in decision.facts) == moved
     refunds = [fact.refund for fact in decision.facts if isinstance(fact, RefundStep)]
     assert refunds == ([after.refund] if after.refund is not order(status).refund else [])
-    ended = after.status in (Status.COMPLETED, Status.FAILED) and moved
+    ended = after.status in (OrderStatus.COMPLETED, OrderStatus.FAILED) and moved
     assert [type(each) for each in decision.events] == (
-        [] if not ended else [OrderCompleted if after.status is Status.COMPLETED else OrderFailed]
+        [] if not ended else [OrderCompleted if after.status is OrderStatus.COMPLETED else OrderFailed]
     )
 
 
@@ -203,13 +203,13 @@ def test_an_event_about_an_order_that_is_not_there_raises(event: OrderEvent) -> 
 @pytest.mark.parametrize(
     ("status", "refund", "event", "state"),
     [
-        (Status.PENDING, Refund.DONE, FAILED, "PENDING (after a payment)"),
-        (Status.PENDING, Refund.DONE, RESERVED, "PENDING (refund done)"),
-        (Status.COMPLETED, Refund.NONE, REFUNDED, "COMPLETED (refund none)"),
+        (OrderStatus.PENDING, Refund.DONE, FAILED, "PENDING (after a payment)"),
+        (OrderStatus.PENDING, Refund.DONE, RESERVED, "PENDING (refund done)"),
+        (OrderStatus.COMPLETED, Refund.NONE, REFUNDED, "COMPLETED (refund none)"),
     ],
 )
 def test_what_cannot_happen_is_told_with_the_state_that_forbids_it(
-    status: Status, refund: Refund, event: OrderEvent, state: str
+    status: OrderStatus, refund: Refund, event: OrderEvent, state: str
 ) -> None:
     with pytest.raises(IllegalTransitionError) as illegal:
         World(SERVICE, order(status, refund)).take(event)
@@ -233,9 +233,12 @@ def placed_world() -> World:
 
 
 def test_how_an_order_ended_is_told_with_all_that_a_reader_needs() -> None:
-    completed = World(SERVICE, order(Status.PAID)).take(RESERVED).events
+    completed = World(SERVICE, order(OrderStatus.PAID)).take(RESERVED).events
     assert completed == (OrderCompleted(order_id=ORDER_ID, customer_id="c", currency="EUR", total=2500),)
-    for status, event, reason in ((Status.PENDING, FAILED, "card_declined"), (Status.PAID, REJECTED, "out_of_stock")):
+    for status, event, reason in (
+        (OrderStatus.PENDING, FAILED, "card_declined"),
+        (OrderStatus.PAID, REJECTED, "out_of_stock"),
+    ):
         failed = World(SERVICE, order(status)).take(event).events
         assert failed == (OrderFailed(order_id=ORDER_ID, customer_id="c", reason=reason),)
 
@@ -247,7 +250,7 @@ def test_a_refund_may_be_heard_of_after_an_early_rejection_and_before_the_paymen
     world = World(SERVICE, order())
     for each in (REJECTED, event, SUCCEEDED):
         world.take(each)
-    assert (the_order(world).status, the_order(world).refund) == (Status.FAILED, refund)
+    assert (the_order(world).status, the_order(world).refund) == (OrderStatus.FAILED, refund)
 
 
 def test_a_transition_says_what_caused_it() -> None:
@@ -256,9 +259,9 @@ def test_a_transition_says_what_caused_it() -> None:
     assert step == Transition(
         order_id=ORDER_ID,
         version=2,
-        from_status=Status.PENDING,
+        from_status=OrderStatus.PENDING,
         event="PaymentSucceeded",
-        to_status=Status.PAID,
+        to_status=OrderStatus.PAID,
         cause=id_of("cause"),
     )
 
@@ -271,8 +274,8 @@ def test_stock_reserved_that_came_early_is_used_when_its_turn_comes() -> None:
     assert the_order(world).early == EarlyFact(event="StockReserved", event_id=id_of("reserved"))
     decision = world.take(SUCCEEDED, id_of("paid"))
     assert [(row.status, row.version) for row in decision.rows if isinstance(row, Order)] == [
-        (Status.PAID, 2),
-        (Status.COMPLETED, 3),
+        (OrderStatus.PAID, 2),
+        (OrderStatus.COMPLETED, 3),
     ]
     assert [fact.cause for fact in decision.facts if isinstance(fact, Transition)] == [
         id_of("paid"),
@@ -283,12 +286,12 @@ def test_stock_reserved_that_came_early_is_used_when_its_turn_comes() -> None:
 
 
 SAGAS = [
-    ((SUCCEEDED,), (RESERVED,), Status.COMPLETED, Refund.NONE, None),
-    ((SUCCEEDED, REFUNDED), (REJECTED,), Status.FAILED, Refund.DONE, "out_of_stock"),
-    ((SUCCEEDED, REFUSED), (REJECTED,), Status.FAILED, Refund.REFUSED, "out_of_stock"),
-    ((SUCCEEDED, REFUSED, REFUNDED), (REJECTED,), Status.FAILED, Refund.DONE, "out_of_stock"),
-    ((SUCCEEDED, REFUSED, VOIDED), (REJECTED,), Status.FAILED, Refund.VOID, "out_of_stock"),
-    ((FAILED,), (), Status.FAILED, Refund.NONE, "card_declined"),
+    ((SUCCEEDED,), (RESERVED,), OrderStatus.COMPLETED, Refund.NONE, None),
+    ((SUCCEEDED, REFUNDED), (REJECTED,), OrderStatus.FAILED, Refund.DONE, "out_of_stock"),
+    ((SUCCEEDED, REFUSED), (REJECTED,), OrderStatus.FAILED, Refund.REFUSED, "out_of_stock"),
+    ((SUCCEEDED, REFUSED, REFUNDED), (REJECTED,), OrderStatus.FAILED, Refund.DONE, "out_of_stock"),
+    ((SUCCEEDED, REFUSED, VOIDED), (REJECTED,), OrderStatus.FAILED, Refund.VOID, "out_of_stock"),
+    ((FAILED,), (), OrderStatus.FAILED, Refund.NONE, "card_declined"),
 ]
 
 
@@ -306,7 +309,7 @@ def interleavings(left: tuple[OrderEvent, ...], right: tuple[OrderEvent, ...]) -
 def test_however_two_topics_interleave_the_end_is_the_same(
     payments: tuple[OrderEvent, ...],
     inventory: tuple[OrderEvent, ...],
-    status: Status,
+    status: OrderStatus,
     refund: Refund,
     reason: str | None,
 ) -> None:
@@ -384,9 +387,9 @@ DISAGREEING = [
 
 
 @pytest.mark.parametrize(("event", "changes", "words"), DISAGREEING, ids=lambda each: type(each).__name__)
-@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("status", list(OrderStatus))
 def test_what_does_not_agree_with_the_order_is_refused_with_both_values_in_every_state(
-    status: Status, event: OrderEvent, changes: dict[str, Any], words: str
+    status: OrderStatus, event: OrderEvent, changes: dict[str, Any], words: str
 ) -> None:
     world = World(SERVICE, order(status))
     with pytest.raises(DisagreementError) as refused:
@@ -405,14 +408,14 @@ def test_an_event_of_another_customer_is_refused(event: OrderEvent) -> None:
 @pytest.mark.parametrize("outcome", [REFUNDED, VOIDED], ids=["refunded", "voided"])
 def test_a_refusal_of_the_refund_that_is_heard_after_its_outcome_changes_nothing(outcome: OrderEvent) -> None:
     """Once partitions were added, an event can be read before an earlier one of its key."""
-    world = World(SERVICE, order(Status.PAID))
+    world = World(SERVICE, order(OrderStatus.PAID))
     for event in (REJECTED, outcome):
         world.take(event)
     assert world.take(REFUSED) == Decision()
 
 
 def test_a_late_refusal_of_another_amount_is_refused() -> None:
-    world = World(SERVICE, order(Status.PAID))
+    world = World(SERVICE, order(OrderStatus.PAID))
     for event in (REJECTED, REFUNDED):
         world.take(event)
     with pytest.raises(DisagreementError, match="amount is 1, and here it is 2500"):
@@ -420,7 +423,7 @@ def test_a_late_refusal_of_another_amount_is_refused() -> None:
 
 
 def test_every_step_of_a_refund_is_kept_with_its_cause_and_the_order_does_not_move() -> None:
-    world = World(SERVICE, order(Status.PAID))
+    world = World(SERVICE, order(OrderStatus.PAID))
     arrivals = [(REJECTED, "rejected"), (REFUSED, "refused"), (REFUSED, "refused again"), (REFUNDED, "back")]
     steps = [
         fact
@@ -435,4 +438,4 @@ def test_every_step_of_a_refund_is_kept_with_its_cause_and_the_order_does_not_mo
         (3, Refund.DONE, "PaymentRefunded", id_of("back"), None),
     ]
     assert len({step.id for step in steps}) == 4
-    assert (the_order(world).status, the_order(world).version) == (Status.FAILED, 3)
+    assert (the_order(world).status, the_order(world).version) == (OrderStatus.FAILED, 3)

@@ -9,13 +9,13 @@ from orderflow.services.payment.messages import (
     ChargeApproved,
     ChargeRefused,
     ChargeUnknown,
-    Outcome,
     RefundApproved,
     RefundRefused,
     RefundUnknown,
+    SettlementOutcome,
     SettlePayment,
 )
-from orderflow.services.payment.model import Payment, Status
+from orderflow.services.payment.model import Payment, PaymentStatus
 from tests.support.decisions import id_of
 
 ORDER_ID = id_of("order")
@@ -38,10 +38,10 @@ UNKNOWN = ChargeUnknown(order_id=ORDER_ID)
 GIVEN_BACK = RefundApproved(order_id=ORDER_ID, reference="re_1")
 REFUND_UNKNOWN = RefundUnknown(order_id=ORDER_ID)
 NOT_GIVEN_BACK = RefundRefused(order_id=ORDER_ID, reason="charge_missing")
-AS_CHARGED = SettlePayment(order_id=ORDER_ID, outcome=Outcome.CHARGED)
-AS_NOT_CHARGED = SettlePayment(order_id=ORDER_ID, outcome=Outcome.NOT_CHARGED)
-AS_REFUNDED = SettlePayment(order_id=ORDER_ID, outcome=Outcome.REFUNDED)
-ASK_AGAIN = SettlePayment(order_id=ORDER_ID, outcome=Outcome.ASK_AGAIN)
+AS_CHARGED = SettlePayment(order_id=ORDER_ID, outcome=SettlementOutcome.CHARGED)
+AS_NOT_CHARGED = SettlePayment(order_id=ORDER_ID, outcome=SettlementOutcome.NOT_CHARGED)
+AS_REFUNDED = SettlePayment(order_id=ORDER_ID, outcome=SettlementOutcome.REFUNDED)
+ASK_AGAIN = SettlePayment(order_id=ORDER_ID, outcome=SettlementOutcome.ASK_AGAIN)
 MESSAGES: tuple[Message, ...] = (
     PLACED,
     REJECTED,
@@ -53,14 +53,14 @@ MESSAGES: tuple[Message, ...] = (
     REFUND_UNKNOWN,
 )
 
-WAYS: dict[Status, tuple[Message, ...]] = {
-    Status.CHARGING: (PLACED,),
-    Status.UNKNOWN: (PLACED, UNKNOWN),
-    Status.CAPTURED: (PLACED, APPROVED),
-    Status.DECLINED: (PLACED, REFUSED),
-    Status.REFUND_DUE: (PLACED, APPROVED, REJECTED),
-    Status.REFUND_REFUSED: (PLACED, APPROVED, REJECTED, NOT_GIVEN_BACK),
-    Status.REFUNDED: (PLACED, APPROVED, REJECTED, GIVEN_BACK),
+WAYS: dict[PaymentStatus, tuple[Message, ...]] = {
+    PaymentStatus.CHARGING: (PLACED,),
+    PaymentStatus.UNKNOWN: (PLACED, UNKNOWN),
+    PaymentStatus.CAPTURED: (PLACED, APPROVED),
+    PaymentStatus.DECLINED: (PLACED, REFUSED),
+    PaymentStatus.REFUND_DUE: (PLACED, APPROVED, REJECTED),
+    PaymentStatus.REFUND_REFUSED: (PLACED, APPROVED, REJECTED, NOT_GIVEN_BACK),
+    PaymentStatus.REFUNDED: (PLACED, APPROVED, REJECTED, GIVEN_BACK),
 }
 """How a payment comes to each state."""
 
@@ -73,7 +73,7 @@ def charging() -> Payment:
         items=ITEMS,
         amount=2500,
         payment_method="pm_card_visa",
-        status=Status.CHARGING,
+        status=PaymentStatus.CHARGING,
         version=1,
         event="OrderPlaced",
     )

@@ -10,11 +10,11 @@ from orderflow.bank import (
     APPROVED,
     DECLINED,
     BankFailedError,
+    BankRefund,
     BankUnavailableError,
     Charge,
     DeclinedError,
     MemoryBook,
-    Refund,
     SimulatedBank,
 )
 from orderflow.core.messages import Answer
@@ -195,7 +195,7 @@ class BrokenBook(MemoryBook):
     async def charge(self, charge: Charge) -> Charge:
         raise self.error
 
-    async def refund(self, refund: Refund) -> Refund | None:
+    async def refund(self, refund: BankRefund) -> BankRefund | None:
         raise self.error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from orderflow.bank.postgres import Group
+from orderflow.bank.postgres import CommitGroup
 from tests.support.interleaving import Scene, at_each_step
 
 
@@ -18,7 +18,7 @@ def test_what_is_added_while_a_group_is_written_is_written_with_the_next() -> No
                 await asyncio.sleep(0)
             return entries
 
-        group = Group[int](write)
+        group = CommitGroup[int](write)
         found: list[int | None] = []
 
         async def add(number: int) -> None:
@@ -42,7 +42,7 @@ async def test_an_error_that_nobody_expects_reaches_all_who_asked_and_the_next_g
             raise KeyError("a column that is not there")
         return entries
 
-    group = Group[int](write)
+    group = CommitGroup[int](write)
     async with asyncio.timeout(60):
         with pytest.raises(KeyError):
             await group.add("a", 1)

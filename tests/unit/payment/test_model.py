@@ -18,7 +18,7 @@ from orderflow.services.payment.model import (
     ContradictionError,
     Payment,
     PaymentExistsError,
-    Status,
+    PaymentStatus,
     UnknownPaymentError,
     charge_intent,
     refund_intent,
@@ -42,7 +42,7 @@ from tests.unit.payment.examples import (
 )
 
 
-def at(status: Status) -> World:
+def at(status: PaymentStatus) -> World:
     world = World(SERVICE)
     for message in WAYS[status]:
         world.take(message)
@@ -76,7 +76,7 @@ def test_the_table_is_of_the_rows_that_it_rules_and_starts_where_they_do() -> No
 
 
 def test_an_approved_charge_is_told_with_what_inventory_needs() -> None:
-    world = at(Status.CHARGING)
+    world = at(PaymentStatus.CHARGING)
     [event] = world.take(APPROVED).events
     assert event == PaymentSucceeded(order_id=ORDER_ID, customer_id="c", currency="EUR", items=ITEMS, total=2500)
     payment = the_payment(world)
@@ -84,7 +84,7 @@ def test_an_approved_charge_is_told_with_what_inventory_needs() -> None:
 
 
 def test_a_refused_charge_is_told_with_the_banks_reason() -> None:
-    world = at(Status.CHARGING)
+    world = at(PaymentStatus.CHARGING)
     [event] = world.take(REFUSED).events
     assert event == PaymentFailed(
         order_id=ORDER_ID, customer_id="c", currency="EUR", total=2500, reason="card_declined"
@@ -93,18 +93,18 @@ def test_a_refused_charge_is_told_with_the_banks_reason() -> None:
 
 
 def test_an_unknown_charge_is_asked_again_under_the_same_key_until_it_is_known() -> None:
-    world = at(Status.CHARGING)
+    world = at(PaymentStatus.CHARGING)
     for _ in range(3):
         decision = world.take(UNKNOWN)
         assert [intent.key for intent in decision.intents] == [f"charge:{ORDER_ID}"]
         assert not decision.events
     assert the_payment(world).version == 2
     assert world.take(APPROVED).events
-    assert the_payment(world).status is Status.CAPTURED
+    assert the_payment(world).status is PaymentStatus.CAPTURED
 
 
 def test_rejected_stock_opens_one_refund_of_what_was_captured() -> None:
-    world = at(Status.CAPTURED)
+    world = at(PaymentStatus.CAPTURED)
     decision = world.take(REJECTED)
     [intent] = decision.intents
     assert intent.key == f"refund:{ORDER_ID}"
@@ -121,7 +121,7 @@ def test_rejected_stock_opens_one_refund_of_what_was_captured() -> None:
 
 
 def test_a_refund_that_the_bank_refuses_is_told_and_not_asked_again() -> None:
-    world = at(Status.REFUND_DUE)
+    world = at(PaymentStatus.REFUND_DUE)
     decision = world.take(NOT_GIVEN_BACK)
     assert decision.intents == ()
     [event] = decision.events
@@ -129,7 +129,7 @@ def test_a_refund_that_the_bank_refuses_is_told_and_not_asked_again() -> None:
         order_id=ORDER_ID, customer_id="c", currency="EUR", amount=2500, reason="charge_missing"
     )
     payment = the_payment(world)
-    assert (payment.status, payment.refund_refusal) == (Status.REFUND_REFUSED, "charge_missing")
+    assert (payment.status, payment.refund_refusal) == (PaymentStatus.REFUND_REFUSED, "charge_missing")
     assert (payment.captured, payment.refunded) == (2500, 0)
 
 
@@ -150,7 +150,7 @@ def test_a_refund_that_the_bank_refuses_is_told_and_not_asked_again() -> None:
 def test_a_rejection_that_does_not_agree_with_the_payment_refunds_nothing(
     changes: dict[str, Any], words: str
 ) -> None:
-    world = at(Status.CAPTURED)
+    world = at(PaymentStatus.CAPTURED)
     before = the_payment(world)
     with pytest.raises(DisagreementError) as refused:
         world.take(msgspec.structs.replace(REJECTED, **changes))
@@ -160,38 +160,38 @@ def test_a_rejection_that_does_not_agree_with_the_payment_refunds_nothing(
 
 NOTED = "noted"
 ASKED_AGAIN = "asked again"
-EFFECTS: dict[tuple[Status, str], Status | str] = {
-    (Status.CHARGING, "ChargeApproved"): Status.CAPTURED,
-    (Status.CHARGING, "ChargeRefused"): Status.DECLINED,
-    (Status.CHARGING, "ChargeUnknown"): Status.UNKNOWN,
-    (Status.UNKNOWN, "ChargeApproved"): Status.CAPTURED,
-    (Status.UNKNOWN, "ChargeRefused"): Status.DECLINED,
-    (Status.UNKNOWN, "ChargeUnknown"): ASKED_AGAIN,
-    (Status.CAPTURED, "StockRejected"): Status.REFUND_DUE,
-    (Status.CAPTURED, "ChargeApproved"): NOTED,
-    (Status.CAPTURED, "ChargeUnknown"): NOTED,
-    (Status.DECLINED, "ChargeRefused"): NOTED,
-    (Status.DECLINED, "ChargeUnknown"): NOTED,
-    (Status.REFUND_DUE, "ChargeApproved"): NOTED,
-    (Status.REFUND_DUE, "ChargeUnknown"): NOTED,
-    (Status.REFUND_DUE, "RefundApproved"): Status.REFUNDED,
-    (Status.REFUND_DUE, "RefundUnknown"): ASKED_AGAIN,
-    (Status.REFUND_DUE, "RefundRefused"): Status.REFUND_REFUSED,
-    (Status.REFUND_REFUSED, "ChargeApproved"): NOTED,
-    (Status.REFUND_REFUSED, "ChargeUnknown"): NOTED,
-    (Status.REFUND_REFUSED, "RefundApproved"): Status.REFUNDED,
-    (Status.REFUND_REFUSED, "RefundRefused"): NOTED,
-    (Status.REFUND_REFUSED, "RefundUnknown"): NOTED,
-    (Status.REFUNDED, "ChargeApproved"): NOTED,
-    (Status.REFUNDED, "ChargeUnknown"): NOTED,
-    (Status.REFUNDED, "RefundApproved"): NOTED,
-    (Status.REFUNDED, "RefundUnknown"): NOTED,
+EFFECTS: dict[tuple[PaymentStatus, str], PaymentStatus | str] = {
+    (PaymentStatus.CHARGING, "ChargeApproved"): PaymentStatus.CAPTURED,
+    (PaymentStatus.CHARGING, "ChargeRefused"): PaymentStatus.DECLINED,
+    (PaymentStatus.CHARGING, "ChargeUnknown"): PaymentStatus.UNKNOWN,
+    (PaymentStatus.UNKNOWN, "ChargeApproved"): PaymentStatus.CAPTURED,
+    (PaymentStatus.UNKNOWN, "ChargeRefused"): PaymentStatus.DECLINED,
+    (PaymentStatus.UNKNOWN, "ChargeUnknown"): ASKED_AGAIN,
+    (PaymentStatus.CAPTURED, "StockRejected"): PaymentStatus.REFUND_DUE,
+    (PaymentStatus.CAPTURED, "ChargeApproved"): NOTED,
+    (PaymentStatus.CAPTURED, "ChargeUnknown"): NOTED,
+    (PaymentStatus.DECLINED, "ChargeRefused"): NOTED,
+    (PaymentStatus.DECLINED, "ChargeUnknown"): NOTED,
+    (PaymentStatus.REFUND_DUE, "ChargeApproved"): NOTED,
+    (PaymentStatus.REFUND_DUE, "ChargeUnknown"): NOTED,
+    (PaymentStatus.REFUND_DUE, "RefundApproved"): PaymentStatus.REFUNDED,
+    (PaymentStatus.REFUND_DUE, "RefundUnknown"): ASKED_AGAIN,
+    (PaymentStatus.REFUND_DUE, "RefundRefused"): PaymentStatus.REFUND_REFUSED,
+    (PaymentStatus.REFUND_REFUSED, "ChargeApproved"): NOTED,
+    (PaymentStatus.REFUND_REFUSED, "ChargeUnknown"): NOTED,
+    (PaymentStatus.REFUND_REFUSED, "RefundApproved"): PaymentStatus.REFUNDED,
+    (PaymentStatus.REFUND_REFUSED, "RefundRefused"): NOTED,
+    (PaymentStatus.REFUND_REFUSED, "RefundUnknown"): NOTED,
+    (PaymentStatus.REFUNDED, "ChargeApproved"): NOTED,
+    (PaymentStatus.REFUNDED, "ChargeUnknown"): NOTED,
+    (PaymentStatus.REFUNDED, "RefundApproved"): NOTED,
+    (PaymentStatus.REFUNDED, "RefundUnknown"): NOTED,
 }
 
 
-@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("status", list(PaymentStatus))
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-def test_every_message_in_every_state_does_what_the_table_says(status: Status, message: Message) -> None:
+def test_every_message_in_every_state_does_what_the_table_says(status: PaymentStatus, message: Message) -> None:
     world = at(status)
     before = the_payment(world)
     expected = EFFECTS.get((status, type(message).__name__))
@@ -204,7 +204,7 @@ def test_every_message_in_every_state_does_what_the_table_says(status: Status, m
         return
     decision = world.take(message)
     after = the_payment(world)
-    if isinstance(expected, Status):
+    if isinstance(expected, PaymentStatus):
         assert (after.status, after.version, after.event) == (
             expected,
             before.version + 1,
@@ -224,11 +224,11 @@ def test_a_message_about_a_payment_that_is_not_there_raises(message: Message) ->
 
 def test_a_second_charge_or_refund_of_one_order_raises() -> None:
     with pytest.raises(ContradictionError):
-        at(Status.CAPTURED).take(ChargeApproved(order_id=ORDER_ID, reference="ch_2"))
+        at(PaymentStatus.CAPTURED).take(ChargeApproved(order_id=ORDER_ID, reference="ch_2"))
     with pytest.raises(ContradictionError):
-        at(Status.REFUNDED).take(RefundApproved(order_id=ORDER_ID, reference="re_2"))
+        at(PaymentStatus.REFUNDED).take(RefundApproved(order_id=ORDER_ID, reference="re_2"))
 
 
 def test_intents_are_the_same_whenever_they_are_made() -> None:
-    world = at(Status.UNKNOWN)
+    world = at(PaymentStatus.UNKNOWN)
     assert charge_intent(the_payment(world)) == charge_intent(charging())

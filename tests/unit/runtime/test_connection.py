@@ -13,7 +13,7 @@ import pytest
 from orderflow.http.application import Application
 from orderflow.http.framing import FramingLimits
 from orderflow.http.operation import Operation, Reply, Request, Response
-from orderflow.http.protocol import READ_AHEAD_MAX, Connection, Connections, HttpLimits, Serving, limits_for
+from orderflow.http.protocol import READ_AHEAD_MAX, Connection, HttpConnections, HttpLimits, Serving, limits_for
 from tests.support.frame import Recorder, open_gate
 
 LIMITS = HttpLimits(
@@ -118,7 +118,7 @@ class World:
         self.gone: list[str] = []
         self.recorder = Recorder()
         frame = Application(self._operations(), self.recorder.state)
-        self.connections = Connections(limits)
+        self.connections = HttpConnections(limits)
         self.serving = Serving(
             application=lambda: frame,
             gate=open_gate(),

@@ -275,5 +275,5 @@ async def test_an_application_of_any_framework_answers_below_its_path(recorder: 
 
 @pytest.mark.parametrize("place", ["/", "", "admin", "/admin/"])
 def test_an_application_is_mounted_at_a_path(recorder: Recorder, place: str) -> None:
-    with pytest.raises(ValueError, match="is no place for an application: wanted is a path like '/admin'"):
+    with pytest.raises(ValueError, match="cannot be the path of an application: give one like '/admin'"):
         Application(recorder.operations(), recorder.state, {place: Mount(lambda *_: None)})  # type: ignore[arg-type]

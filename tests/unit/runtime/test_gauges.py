@@ -20,19 +20,19 @@ class Counted:
     async def __call__(self) -> dict[str, dict[Labels, float]]:
         self.at += self.takes_s
         self.times += 1
-        return {"parked_dead": {(): self.times}}
+        return {"stuck_dead": {(): self.times}}
 
 
 async def test_what_is_slow_to_count_is_counted_for_a_twentieth_of_the_time_however_often_it_is_asked_for() -> None:
     counted = Counted(takes_s=0.5)
     read = kept(counted, counted.now)
 
-    assert (await read())["parked_dead"] == {(): 1}
+    assert (await read())["stuck_dead"] == {(): 1}
     for _ in range(9):
         counted.at += 1.0
-        assert (await read())["parked_dead"] == {(): 1}
+        assert (await read())["stuck_dead"] == {(): 1}
     counted.at += 1.0
-    assert (await read())["parked_dead"] == {(): 2}
+    assert (await read())["stuck_dead"] == {(): 2}
 
 
 async def test_what_is_quick_to_count_is_counted_for_every_scrape() -> None:
@@ -51,7 +51,7 @@ async def test_no_count_is_older_than_a_scrape_interval() -> None:
     await read()
     counted.at += KEPT_S
 
-    assert (await read())["parked_dead"] == {(): 2}
+    assert (await read())["stuck_dead"] == {(): 2}
 
 
 async def test_pools_and_queues_are_told_by_name_with_their_bounds() -> None:

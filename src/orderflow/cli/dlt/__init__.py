@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import click
 
-from orderflow.cli.lazy import LazyGroup, Line
+from orderflow.cli.lazy import LazyCommand, LazyGroup
 
 COMMANDS = {
-    "list": Line("orderflow.cli.dlt.show:list_letters", "List dead events, and those that wait."),
-    "groups": Line("orderflow.cli.dlt.show:groups", "Show dead events grouped by cause."),
-    "note": Line("orderflow.cli.dlt.show:note", "Attach a note to a group."),
-    "show": Line("orderflow.cli.dlt.show:show", "Show one event: why it failed, its record, history and order."),
-    "rehearse": Line("orderflow.cli.dlt.replay:rehearse", "Show what a replay would do, without doing it."),
-    "replay": Line("orderflow.cli.dlt.replay:replay", "Send events through their consumer again."),
-    "replays": Line("orderflow.cli.dlt.replay:replays", "Show the state of recent replays."),
-    "pause": Line("orderflow.cli.dlt.replay:pause", "Pause a replay."),
-    "resume": Line("orderflow.cli.dlt.replay:resume", "Resume a replay that was paused or stopped."),
-    "edit": Line("orderflow.cli.dlt.edit:edit", "Correct the value of an event; the original is kept."),
-    "discard": Line("orderflow.cli.dlt.edit:discard", "Give up an event for good."),
-    "log": Line("orderflow.cli.dlt.show:log", "Show who did what, when and why."),
-    "pytest": Line("orderflow.cli.dlt.reproduce:reproduce", "Write a test that fails as the event did."),
-    "check": Line("orderflow.cli.dlt.check:check", "Check that this release can read every parked event."),
+    "list": LazyCommand("orderflow.cli.dlt.show:list_letters", "List dead events, and those that wait."),
+    "groups": LazyCommand("orderflow.cli.dlt.show:groups", "Show dead events grouped by cause."),
+    "note": LazyCommand("orderflow.cli.dlt.show:note", "Attach a note to a group."),
+    "show": LazyCommand(
+        "orderflow.cli.dlt.show:show", "Show one event: why it failed, its record, history and order."
+    ),
+    "rehearse": LazyCommand("orderflow.cli.dlt.replay:rehearse", "Show what a replay would do, without doing it."),
+    "replay": LazyCommand("orderflow.cli.dlt.replay:replay", "Send events through their consumer again."),
+    "replays": LazyCommand("orderflow.cli.dlt.replay:replays", "Show the state of recent replays."),
+    "pause": LazyCommand("orderflow.cli.dlt.replay:pause", "Pause a replay."),
+    "resume": LazyCommand("orderflow.cli.dlt.replay:resume", "Resume a replay that was paused or stopped."),
+    "edit": LazyCommand("orderflow.cli.dlt.edit:edit", "Correct the value of an event; the original is kept."),
+    "discard": LazyCommand("orderflow.cli.dlt.edit:discard", "Give up an event for good."),
+    "log": LazyCommand("orderflow.cli.dlt.show:log", "Show who did what, when and why."),
+    "pytest": LazyCommand("orderflow.cli.dlt.reproduce:reproduce", "Write a test that fails as the event did."),
+    "check": LazyCommand("orderflow.cli.dlt.check:check", "Check that this release can read every stuck event."),
 }
 
 

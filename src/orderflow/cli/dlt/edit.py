@@ -22,7 +22,7 @@ from orderflow.cli.dlt.selection import (
     read_details,
     read_letters,
 )
-from orderflow.cli.errors import NotFoundError, RefusedError, counted
+from orderflow.cli.errors import NotFoundError, RequestRefusedError, counted
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import text
 from orderflow.cli.session import Session, session_options
@@ -34,16 +34,16 @@ from orderflow.registry import service_names
 DISCARDED_MAX = 100_000
 
 
-class Setting(NamedTuple):
+class FieldEdit(NamedTuple):
     """`items.0.quantity=2`: the path to a field, and what it is to be."""
 
     path: tuple[str, ...]
     value: Any
 
 
-def setting(value: Any) -> Setting:
+def setting(value: Any) -> FieldEdit:
     """`FIELD=VALUE`; the value is JSON, or else text. Raises click.BadParameter."""
-    if isinstance(value, Setting):
+    if isinstance(value, FieldEdit):
         return value
     field, equals, said = str(value).partition("=")
     if not equals or not all(field.split(".")):
@@ -55,7 +55,7 @@ def setting(value: Any) -> Setting:
         read = json.loads(said)
     except ValueError:
         read = said
-    return Setting(tuple(field.split(".")), read)
+    return FieldEdit(tuple(field.split(".")), read)
 
 
 @click.command()
@@ -74,7 +74,7 @@ def edit(
     event: str,
     service: str | None,
     file: BinaryIO | None,
-    settings: tuple[Setting, ...],
+    settings: tuple[FieldEdit, ...],
     yes: bool,
     reason: str,
 ) -> None:
@@ -118,7 +118,7 @@ class _Edit(NamedTuple):
     changes: Sequence[FieldChange]
 
 
-def _wanted(session: Session, name: str, event: str, given: bytes | None, settings: tuple[Setting, ...]) -> _Edit:
+def _wanted(session: Session, name: str, event: str, given: bytes | None, settings: tuple[FieldEdit, ...]) -> _Edit:
     """The service has checked the value; nothing is stored yet. Raises CliError."""
     with session.client(name) as client:
         shown = read_details(client, event)
@@ -136,7 +136,7 @@ def _stored(session: Session, name: str, event: str, wanted: _Edit, reason: str)
 
 
 def _agree(session: Session, wanted: Mapping[str, _Edit], *, yes: bool) -> None:
-    """Show what would change, and ask. Raises RefusedError."""
+    """Show what would change, and ask. Raises RequestRefusedError."""
     if not session.out.as_json:
         for name, each in wanted.items():
             session.out.show(text(f"Changes at {name}:", "bold"))
@@ -150,14 +150,14 @@ def _agree(session: Session, wanted: Mapping[str, _Edit], *, yes: bool) -> None:
     except click.Abort:
         agreed = False
     if not agreed:
-        raise RefusedError("Nothing was stored. To confirm, answer y, or add: --yes")
+        raise RequestRefusedError("Nothing was stored. To confirm, answer y, or add: --yes")
 
 
 def _or_nothing(value: str | None) -> str:
     return "nothing" if value is None else value
 
 
-def _changed(shown: DeadLetterDetails, settings: tuple[Setting, ...]) -> bytes:
+def _changed(shown: DeadLetterDetails, settings: tuple[FieldEdit, ...]) -> bytes:
     value = shown.value.to_bytes()
     if settings:
         return with_settings(value, settings)
@@ -180,7 +180,7 @@ def _show(session: Session, edited: Mapping[str, DeadLetter]) -> None:
         session.out.show(text(f"See what it would do with: orderflow dlt rehearse {letter.event_id}", "dim"))
 
 
-def with_settings(value: bytes | None, settings: Sequence[Setting]) -> bytes:
+def with_settings(value: bytes | None, settings: Sequence[FieldEdit]) -> bytes:
     """The JSON object with these fields set. Raises click.UsageError: it is none, or a path leads nowhere."""
     try:
         document = json.loads(value or b"")
@@ -223,7 +223,7 @@ def _compact(words: str) -> bytes:
         return words.encode()
 
 
-def _set(document: dict[str, Any], each: Setting) -> None:
+def _set(document: dict[str, Any], each: FieldEdit) -> None:
     at: Any = document
     for step in each.path[:-1]:
         at = _inner(at, step, each)
@@ -236,7 +236,7 @@ def _set(document: dict[str, Any], each: Setting) -> None:
         raise _nowhere(each)
 
 
-def _inner(at: Any, step: str, each: Setting) -> Any:
+def _inner(at: Any, step: str, each: FieldEdit) -> Any:
     if isinstance(at, Mapping) and step in at:
         return at[step]
     if isinstance(at, list) and step.isdigit() and int(step) < len(at):
@@ -244,7 +244,7 @@ def _inner(at: Any, step: str, each: Setting) -> Any:
     raise _nowhere(each)
 
 
-def _nowhere(each: Setting) -> click.UsageError:
+def _nowhere(each: FieldEdit) -> click.UsageError:
     return click.UsageError(f"The event has nothing at {'.'.join(each.path)}. See its value with: orderflow dlt show")
 
 

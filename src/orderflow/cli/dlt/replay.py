@@ -13,7 +13,7 @@ import click
 from orderflow.cli.acting import act, confirm_options, require_confirmed
 from orderflow.cli.dlt import views
 from orderflow.cli.dlt.selection import Choice, Holder, choice_options, holders, of_service, read_letters
-from orderflow.cli.errors import CliError, ExitCode, RefusedError, UnreachableError, printable
+from orderflow.cli.errors import CliError, ExitCode, RequestRefusedError, UnreachableError, printable
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import make_console, text
 from orderflow.cli.session import Session, ask, service_option, session_options
@@ -177,11 +177,11 @@ def replay(
 
 
 def _dead_at(found: Mapping[str, Holder]) -> Mapping[str, Holder]:
-    """Raises RefusedError: what was named waits, but is not dead anywhere."""
+    """Raises RequestRefusedError: what was named waits, but is not dead anywhere."""
     held = {name: each for name, each in found.items() if any(letter.state == "dead" for letter in each.letters)}
     if not held:
         first = next(letter for each in found.values() for letter in each.letters)
-        raise RefusedError(
+        raise RequestRefusedError(
             "That event is not dead: it is retried by itself, or waits behind another event of its order. If "
             f"the other one is dead, replay that. See both: orderflow dlt list --order {first.key} --state all"
         )

@@ -66,7 +66,7 @@ def {name}() -> None:
     incoming = from_parked(EVENT, SERVICE.catalogue)
     if incoming.problem is not None:
         raise incoming.problem
-    if passed_over(SERVICE, incoming):
+    if is_ignored(SERVICE, incoming):
         return
     handler = handler_of(SERVICE, incoming.envelope.message)
     touched = set(handler.touches(incoming.envelope.message))
@@ -226,7 +226,7 @@ def _imports(service: str, types: Sequence[tuple[str, str]]) -> str:
     for module, name in types:
         rows.setdefault(module, set()).add(name)
     lines = [
-        "from orderflow.core.decisions import encoded, handler_of, passed_over",
+        "from orderflow.core.decisions import encoded, handler_of, is_ignored",
         "from orderflow.core.inbox import ParkedEvent",
         "from orderflow.core.envelopes import from_parked",
         "from orderflow.core.service import Rows",

@@ -81,7 +81,7 @@ def list_letters(
         wanted["older_than_ms"] = older_than_ms
     wanted["state"] = state
     answers = ask(session, lambda client: read_letters(client, wanted, limit), service)
-    stuck = ask(session, lambda client: client.get("/ops/parked"), service)
+    stuck = ask(session, lambda client: client.get("/ops/stuck"), service)
     waiting = total(row for _, row in stuck.each())
     told = {"dead_letters": [of_service(*each) for each in answers.each()], "waiting": waiting}
     none = "No dead letters." if wanted == {"state": "dead"} else "No matching events."

@@ -147,8 +147,8 @@ class _HeldConsumer:
         await self._game_day.let_pass(self, records)
         return () if self.closed else records
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
-        await self._member.settle(records)
+    async def commit(self, records: Sequence[ConsumerRecord]) -> None:
+        await self._member.commit(records)
 
     def assignment(self) -> frozenset[tuple[str, int]]:
         return self._member.assignment()

@@ -89,10 +89,10 @@ class Admin:
 
     async def require(self, topics: Iterable[str]) -> None:
         """Cheap for topics that were seen before. Raises TopicMissingError, TransportUnavailableError."""
-        wanted = set(topics)
-        self._required |= wanted
-        if not self._partitions.keys() >= wanted:
-            await self.partitions(wanted)
+        expected = set(topics)
+        self._required |= expected
+        if not self._partitions.keys() >= expected:
+            await self.partitions(expected)
 
     async def partitions(self, topics: Iterable[str]) -> Mapping[str, int]:
         """How many partitions each topic has now. Raises TopicMissingError, TransportUnavailableError."""

@@ -114,14 +114,14 @@ def _carried(life: _Life[C], call: Callable[[C], T], future: asyncio.Future[T], 
     return carry_out
 
 
-def _tell(future: asyncio.Future[Any], settle: Callable[[Any], None], outcome: object) -> None:
-    def settle_if_awaited() -> None:
+def _tell(future: asyncio.Future[Any], resolve: Callable[[Any], None], outcome: object) -> None:
+    def resolve_if_awaited() -> None:
         if not future.done():
-            settle(outcome)
+            resolve(outcome)
 
     # The loop may be gone before the call is done.
     with suppress(RuntimeError):
-        future.get_loop().call_soon_threadsafe(settle_if_awaited)
+        future.get_loop().call_soon_threadsafe(resolve_if_awaited)
 
 
 FLUSH_MARGIN_S = 2.0

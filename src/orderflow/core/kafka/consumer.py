@@ -27,7 +27,7 @@ class KafkaConsumer:
         self._loop = asyncio.get_running_loop()
         self._admin = admin
         self._woken = asyncio.Event()
-        self._inbox = FetchBuffer()
+        self._buffer = FetchBuffer()
         self._told = False
         self._closed = False
         self._pollers = [self._poller(settings, group, topic) for topic in dict.fromkeys(topics)]
@@ -38,7 +38,7 @@ class KafkaConsumer:
             for poller in self._pollers:
                 if poller.notices:
                     raise poller.notices.popleft()
-            records = self._inbox.take(max_records)
+            records = self._buffer.take(max_records)
             if records:
                 self._told = False
                 return records
@@ -52,11 +52,11 @@ class KafkaConsumer:
                 await self._woken.wait()
         return ()
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
-        self._inbox.settle(records)
+    async def commit(self, records: Sequence[ConsumerRecord]) -> None:
+        self._buffer.mark_done(records)
 
     def assignment(self) -> frozenset[Place]:
-        return frozenset() if self._closed else self._inbox.places()
+        return frozenset() if self._closed else self._buffer.places()
 
     async def close(self) -> None:
         if self._closed:
@@ -86,7 +86,7 @@ class KafkaConsumer:
         def topic_id() -> Future[str]:
             return asyncio.run_coroutine_threadsafe(self._admin.topic_id(topic), self._loop)
 
-        return Poller(settings, group, topic, self._inbox, topic_id=topic_id, wake=self._wake)
+        return Poller(settings, group, topic, self._buffer, topic_id=topic_id, wake=self._wake)
 
     def _wake(self) -> None:
         # The loop may be gone before the thread is.

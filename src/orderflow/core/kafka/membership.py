@@ -73,9 +73,9 @@ NEVER = -1
 
 
 @dataclass(slots=True, eq=False)
-class Holding:
+class FetchedPartition:
     """A partition held. `fetched` is the offset after the last record that was put, `position` after the last that
-    was taken, `settled` after the last that is done; `committed` is what the broker has been told.
+    was taken, `done` after the last that the caller is done with; `committed` is what the broker has been told.
 
     `reached` is where the client will fetch next: beyond `fetched` when what follows is not for readers (the
     control records of transactions, and what was aborted).
@@ -83,14 +83,14 @@ class Holding:
 
     fetched: int = 0
     position: int = 0
-    settled: int = 0
+    done: int = 0
     committed: int = 0
     reached: int = 0
 
     def pass_over(self) -> None:
-        """Nothing is left to be done before the place that was reached: it is settled."""
-        if self.settled >= self.fetched and self.reached > self.settled:
-            self.fetched = self.position = self.settled = self.reached
+        """All before the place that was reached is done: so is what lies up to there."""
+        if self.done >= self.fetched and self.reached > self.done:
+            self.fetched = self.position = self.done = self.reached
 
 
 class FetchBuffer:
@@ -101,7 +101,7 @@ class FetchBuffer:
         self._records: deque[ConsumerRecord] = deque()
         self._weights: deque[int] = deque()
         self._bytes = 0
-        self._held: dict[Place, Holding] = {}
+        self._held: dict[Place, FetchedPartition] = {}
 
     def places(self) -> frozenset[Place]:
         with self._changed:
@@ -111,9 +111,9 @@ class FetchBuffer:
         """Hold these from now on. Those of `again` start at the offset there: the broker is to be told at once."""
         with self._changed:
             for place in places:
-                self._held.setdefault(place, Holding())
+                self._held.setdefault(place, FetchedPartition())
             for place, first in (again or {}).items():
-                self._held[place] = Holding(first, first, first, NEVER, first)
+                self._held[place] = FetchedPartition(first, first, first, NEVER, first)
 
     def put(self, records: Iterable[ConsumerRecord]) -> None:
         with self._changed:
@@ -144,24 +144,24 @@ class FetchBuffer:
             self._changed.notify_all()
             return records
 
-    def settle(self, records: Sequence[ConsumerRecord]) -> None:
+    def mark_done(self, records: Sequence[ConsumerRecord]) -> None:
         """Only what was taken under the present holding counts, and only forward."""
         with self._changed:
             for record in records:
                 holding = self._held.get((record.topic, record.partition))
-                if holding is not None and holding.settled <= record.offset < holding.position:
-                    holding.settled = record.offset + 1
+                if holding is not None and holding.done <= record.offset < holding.position:
+                    holding.done = record.offset + 1
                     holding.pass_over()
             self._changed.notify_all()
 
     def to_commit(self, places: Iterable[Place] | None = None) -> dict[Place, int]:
-        """Offsets settled that the broker has not been told yet; they count as told from now on."""
+        """Offsets that are done and that the broker has not been told yet; they count as told from now on."""
         with self._changed:
             offsets: dict[Place, int] = {}
             for place in self._held if places is None else places:
                 holding = self._held.get(place)
-                if holding is not None and holding.settled > holding.committed:
-                    offsets[place] = holding.committed = holding.settled
+                if holding is not None and holding.done > holding.committed:
+                    offsets[place] = holding.committed = holding.done
             return offsets
 
     def commit_failed(self, offsets: Mapping[Place, int]) -> None:
@@ -181,11 +181,11 @@ class FetchBuffer:
             self._bytes = sum(self._weights)
             self._changed.notify_all()
 
-    def wait_settled(self, places: Iterable[Place], timeout_s: float) -> None:
-        """Wait until everything taken of these partitions is settled, but no longer than the timeout."""
+    def wait_done(self, places: Iterable[Place], timeout_s: float) -> None:
+        """Wait until everything taken of these partitions is done, but no longer than the timeout."""
         holdings = [self._held[place] for place in places if place in self._held]
         with self._changed:
-            self._changed.wait_for(lambda: all(h.settled >= h.position for h in holdings), timeout_s)
+            self._changed.wait_for(lambda: all(h.done >= h.position for h in holdings), timeout_s)
 
     def release(self, places: Iterable[Place]) -> None:
         with self._changed:
@@ -219,7 +219,7 @@ PATIENCE_FACTOR_MAX = 8
 STEP_MAX_S = 5.0
 
 
-class Verdict(Enum):
+class MemberState(Enum):
     """WELL; WAITING: not a member at this moment, as in every rebalance; STUCK: longer than that; LOST: for good."""
 
     WELL = "well"
@@ -261,7 +261,7 @@ class GroupState:
         return f"coordinator {self.state or 'unknown'}, {self.join_state or 'not joined'}"
 
 
-class Membership:
+class MembershipWatch:
     """Judges one client after the other.
 
     `lost_after_s` is longer than a rebalance takes, which waits a session timeout for members that died. It doubles
@@ -274,22 +274,22 @@ class Membership:
         self._unjoined_s = 0.0
         self._looked_at: float | None = None
 
-    def judge(self, now: float, *, joined: bool, answered: bool, holds: bool) -> Verdict:
+    def judge(self, now: float, *, joined: bool, answered: bool, holds: bool) -> MemberState:
         """`answered`: the brokers answer others. While they do not, nothing is the client's fault."""
         before, self._looked_at = self._looked_at, now
         if joined:
             self._factor = 1
         if joined or not answered:
             self._unjoined_s = 0.0
-            return Verdict.WELL if joined else Verdict.WAITING
+            return MemberState.WELL if joined else MemberState.WAITING
         if before is not None:
             # A process that was stopped looks long after: its client has not had that time.
             self._unjoined_s += min(now - before, STEP_MAX_S)
         if self._unjoined_s >= self._lost_after_s * self._factor:
             self._factor = min(2 * self._factor, PATIENCE_FACTOR_MAX)
             self._unjoined_s = 0.0
-            return Verdict.LOST
-        return Verdict.STUCK if self._unjoined_s >= UNJOINED_PATIENCE_S and not holds else Verdict.WAITING
+            return MemberState.LOST
+        return MemberState.STUCK if self._unjoined_s >= UNJOINED_PATIENCE_S and not holds else MemberState.WAITING
 
 
 POLL_S = 0.2
@@ -319,7 +319,7 @@ class LogMovedError(Exception):
         self.replaced = replaced
 
 
-class Member:
+class KafkaMember:
     """`turn` again and again, then `leave`.
 
     `topic_id` tells the topic from a later one of the same name. It is kept beside every offset that is committed:
@@ -335,7 +335,7 @@ class Member:
         topic: str,
         topic_id: str,
         moved: Callable[[Place], bool],
-        inbox: FetchBuffer,
+        buffer: FetchBuffer,
         *,
         fail: Callable[[Exception], None],
         well: Callable[[], None],
@@ -344,7 +344,7 @@ class Member:
         self._topic = topic
         self._topic_id = topic_id
         self.moved = moved
-        self._inbox = inbox
+        self._buffer = buffer
         self._fail = fail
         self._well = well
         self._replaced = replaced
@@ -381,7 +381,7 @@ class Member:
         return self._group_state
 
     def turn(self) -> None:
-        """Poll once, hand over what is there, commit what is settled. Raises LogMovedError, KafkaException."""
+        """Poll once, hand over what is there, commit what is done. Raises LogMovedError, KafkaException."""
         self._apply_back_pressure()
         first = self._consumer.poll(POLL_S)
         if first is not None:
@@ -389,9 +389,9 @@ class Member:
         now = time.monotonic()
         if now >= self._reach_at:
             self._reach_at = now + REACH_EVERY_S
-            self._inbox.reach(self._positions())
+            self._buffer.reach(self._positions())
         if now >= self._commit_at:
-            self._commit(self._inbox.to_commit(self._held))
+            self._commit(self._buffer.to_commit(self._held))
 
     def check_ends(self) -> None:
         """Raises LogMovedError when a partition ends before the place that was reached in it."""
@@ -407,13 +407,13 @@ class Member:
             raise LogMovedError(shrunk.__contains__, _shrunk(self._topic, shrunk))
 
     def leave(self, *, commit: bool) -> None:
-        """Leave the group, with a last commit of what is settled if that is still true.
+        """Leave the group, with a last commit of what is done if that is still true.
 
         A client that does not come back from that is left to itself: the group puts it out.
         """
         if commit:
             with suppress(KafkaException):
-                self._commit(self._inbox.to_commit(self._held))
+                self._commit(self._buffer.to_commit(self._held))
         self._over = True
         self._forget(self._held)
         closing = threading.Thread(target=self._close, name="kafka-leave", daemon=True)
@@ -440,7 +440,7 @@ class Member:
             elif error.code() not in _PASSING:
                 self._fail(translate(error, self._topic, refusals=self._refusals))
         if records:
-            self._inbox.put(records)
+            self._buffer.put(records)
             self._well()
 
     def _out_of_range(self, message: Message) -> None:
@@ -458,10 +458,10 @@ class Member:
     def _apply_back_pressure(self) -> None:
         """Pausing throws away what was fetched ahead: first wait a little for the reader."""
         if self._paused:
-            if self._inbox.has_room():
+            if self._buffer.has_room():
                 self._consumer.resume(self._consumer.assignment())
                 self._paused = False
-        elif self._inbox.is_full() and not self._inbox.wait_for_room(BACK_PRESSURE_S):
+        elif self._buffer.is_full() and not self._buffer.wait_for_room(BACK_PRESSURE_S):
             self._consumer.pause(self._consumer.assignment())
             self._paused = True
 
@@ -472,7 +472,7 @@ class Member:
         starts = [self._start(each, again) for each in consumer.committed(partitions, timeout=self._timeout_s)]
         self.moved = nothing
         self._held.update(_places(partitions))
-        self._inbox.assign(_places(partitions), again=again)
+        self._buffer.assign(_places(partitions), again=again)
         consumer.incremental_assign(starts)
         if self._paused:
             consumer.pause(partitions)
@@ -503,11 +503,11 @@ class Member:
             return
         reached(Point.PARTITIONS_REVOKED)
         places = frozenset(_places(partitions))
-        self._inbox.drop_records(places)
-        self._inbox.wait_settled(places, REVOKE_PATIENCE_S)
+        self._buffer.drop_records(places)
+        self._buffer.wait_done(places, REVOKE_PATIENCE_S)
         with suppress(KafkaException):
             # The library gives the partitions up after this commit, so whoever holds them next finds it.
-            self._commit(self._inbox.to_commit(places))
+            self._commit(self._buffer.to_commit(places))
         self._forget(places)
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -530,7 +530,7 @@ class Member:
         if not failed:
             reached(Point.OFFSETS_WRITTEN)
         elif not self._over:
-            self._inbox.commit_failed({(p.topic, p.partition): p.offset for p in failed})
+            self._buffer.commit_failed({(p.topic, p.partition): p.offset for p in failed})
             self._commit_at = time.monotonic() + COMMIT_AGAIN_S
 
     def _commit(self, offsets: Mapping[Place, int]) -> None:
@@ -551,8 +551,8 @@ class Member:
         gone = frozenset(places)
         self._held -= gone
         self._fed -= gone
-        self._inbox.drop_records(gone)
-        self._inbox.release(gone)
+        self._buffer.drop_records(gone)
+        self._buffer.release(gone)
 
 
 def _shrunk(topic: str, places: Collection[Place]) -> TopicReplacedError:
@@ -588,7 +588,7 @@ class Poller:
         settings: KafkaSettings,
         group: str,
         topic: str,
-        inbox: FetchBuffer,
+        buffer: FetchBuffer,
         *,
         topic_id: Callable[[], Future[str]],
         wake: Callable[[], None],
@@ -598,11 +598,11 @@ class Poller:
         self._settings = settings
         self._group = group
         self._topic = topic
-        self._inbox = inbox
+        self._buffer = buffer
         self._ask_topic_id = topic_id
         self._wake = wake
         self._stopping = threading.Event()
-        self._membership = Membership(settings.lost_after_s)
+        self._membership = MembershipWatch(settings.lost_after_s)
         self._moved: Callable[[Place], bool] = nothing
         # What a client died of, until it is known whether the topic is another one altogether.
         self._suspected: TopicReplacedError | None = None
@@ -615,7 +615,7 @@ class Poller:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask the thread to commit what is settled, leave the group, and end."""
+        """Ask the thread to commit what is done, leave the group, and end."""
         self._stopping.set()
 
     def join(self, timeout_s: float) -> None:
@@ -647,13 +647,13 @@ class Poller:
         if self._suspected is not None:
             self._announce(self._suspected)
             self._suspected = None
-        member = Member(
+        member = KafkaMember(
             self._settings,
             self._group,
             self._topic,
             topic_id,
             self._moved,
-            self._inbox,
+            self._buffer,
             fail=self._fail,
             well=self._well,
             replaced=self._announce,
@@ -681,7 +681,7 @@ class Poller:
             wait([asked], POLL_S)
         return None
 
-    def _look(self, member: Member) -> None:
+    def _look(self, member: KafkaMember) -> None:
         """From time to time: is the topic still the one that it was, and are we a working member of the group?
 
         Raises LogMovedError, TransportUnavailableError (the client is lost), TopicMissingError.
@@ -720,15 +720,15 @@ class Poller:
             asked.cancel()
             raise TransportUnavailableError(f"Kafka does not say what has become of topic {self._topic}") from error
 
-    def _judge(self, member: Member, now: float, *, answered: bool) -> None:
+    def _judge(self, member: KafkaMember, now: float, *, answered: bool) -> None:
         state = member.group_state
         verdict = self._membership.judge(now, joined=state.joined, answered=answered, holds=member.holds)
         trouble = f"no working member of group {self._group!r} for {self._topic}, though Kafka answers ({state})"
-        if verdict is Verdict.WELL and self.problem is not None:
+        if verdict is MemberState.WELL and self.problem is not None:
             self._well()
-        elif verdict is Verdict.STUCK:
+        elif verdict is MemberState.STUCK:
             self._fail(TransportUnavailableError(f"{trouble}: waiting"))
-        elif verdict is Verdict.LOST:
+        elif verdict is MemberState.LOST:
             raise TransportUnavailableError(f"{trouble}: joining anew")
 
     def _announce(self, replaced: TopicReplacedError) -> None:

@@ -36,7 +36,7 @@ from orderflow.core.transport import (
 GIVE_UP_S = 60.0
 
 
-class Reader:
+class BlockingReader:
     """One read at a time, on a thread of its own."""
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -100,7 +100,7 @@ CHUNK = 500
 class Register:
     """One partition, kept for ever and not compacted: the first claim counts, and compaction keeps the last."""
 
-    def __init__(self, name: str, admin: Admin, appender: Appender, reader: Reader) -> None:
+    def __init__(self, name: str, admin: Admin, appender: Appender, reader: BlockingReader) -> None:
         self._name = name
         self._admin = admin
         self._appender = appender
@@ -135,7 +135,7 @@ class KafkaTransport:
         self._settings = settings
         self._admin = Admin(settings, replication)
         self._appender = Appender(settings)
-        self._reader = Reader(settings)
+        self._reader = BlockingReader(settings)
         self._consumers: list[KafkaConsumer] = []
         self._closed = False
 

@@ -27,11 +27,11 @@ class RecoveryError(Exception):
 
 
 class LetterMissingError(RecoveryError):
-    """No parked event has this id."""
+    """No dead or parked event has this id."""
 
     def __init__(self, event: object) -> None:
         super().__init__(
-            f"No parked event has the id {event}: it was handled or discarded meanwhile, or was never parked."
+            f"No dead or parked event has the id {event}: it was handled or discarded meanwhile, or never failed."
         )
 
 
@@ -298,7 +298,7 @@ class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
     note: str
 
 
-class ParkedSummary(msgspec.Struct, frozen=True, kw_only=True):
+class StuckSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What is stuck at one consumer: `keys` in all, events that are `retrying`, `dead`, or `held`: see `Waits`."""
 
     consumer: str

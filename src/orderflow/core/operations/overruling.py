@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orderflow.core.access import OPERATE
-from orderflow.core.circuit_breaker import CircuitBreakers, Standing
+from orderflow.core.circuit_breaker import CircuitBreakers, OutageStanding
 from orderflow.core.failures import Verdict
 from orderflow.core.messages import Answer, Event, wire_name
 from orderflow.core.operations.model import OVERRULE_HOLDS_MS, ConfirmationNeededError, NoSuchConsumerError, Overrule
@@ -30,7 +30,7 @@ class Outage:
 
     consumer: str
     event_type: str
-    standing: Standing | None
+    standing: OutageStanding | None
     overrule: Overrule | None
 
 

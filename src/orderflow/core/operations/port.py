@@ -18,12 +18,12 @@ from orderflow.core.operations.model import (
     OperatorAction,
     OutboxCopy,
     Overrule,
-    ParkedSummary,
     Proposal,
     Replay,
     ReplayPlan,
     ReplayState,
     StoredLetter,
+    StuckSummary,
     Trail,
 )
 from orderflow.core.store import Act, LogEntry, Store
@@ -39,7 +39,7 @@ class OperatedStore(Store, Protocol):
 class RecoveryStore(Protocol):
     """Every call is a transaction of its own. All raise StoreUnavailableError."""
 
-    async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
+    async def letters(self, chosen: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
         """Parked events in order of position, from the one after position `after` on, at most `limit`."""
         ...
 
@@ -66,15 +66,15 @@ class RecoveryStore(Protocol):
         """What the outbox has of one key, in order of id. There is no index for it: all is looked through."""
         ...
 
-    async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
-        """Dead events by fingerprint, largest group first; the state in `wanted` is not looked at."""
+    async def groups(self, chosen: LetterFilter) -> Sequence[DeadLetterGroup]:
+        """Dead events by fingerprint, largest group first; the state in `chosen` is not looked at."""
         ...
 
     async def annotate(self, fingerprint: str, note: str, act: Act) -> None:
         """Set the note of a group ("" takes it away), and log it as the action `note`."""
         ...
 
-    async def summary(self) -> Sequence[ParkedSummary]:
+    async def summary(self) -> Sequence[StuckSummary]:
         """One line for each consumer that has anything parked or dead."""
         ...
 
@@ -82,7 +82,7 @@ class RecoveryStore(Protocol):
         """Add a row to the operators' log, for what has changed nothing: an act writes its own."""
         ...
 
-    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+    async def propose(self, proposal: Proposal, digest: str, act: Act) -> Proposal:
         """Keep it for PROPOSAL_HOLDS_MS; logged. Returns the one of this digest that is open: it, or an earlier one.
 
         Its times are given by the store.

@@ -84,30 +84,30 @@ class Recovery:
         """What is parked, dead, and was done about it: to look at."""
         return self._database.recovery
 
-    async def rehearse(self, wanted: LetterFilter, limit: int = REHEARSE_MAX) -> Sequence[Rehearsed]:
+    async def rehearse(self, chosen: LetterFilter, limit: int = REHEARSE_MAX) -> Sequence[Rehearsed]:
         """What would become of the events meant (at most `limit`), and of all that waits with them.
 
         Nothing is changed, published or asked. Whole sequences of each key, head first.
         """
         rehearsal = Rehearsal(self._processor, self._database)
         told: list[Rehearsed] = []
-        keys = [(letter.consumer, letter.key) async for letter in self._letters(wanted, limit)]
+        keys = [(letter.consumer, letter.key) async for letter in self._letters(chosen, limit)]
         for consumer, key in dict.fromkeys(keys):
             told += await rehearsal.of_key(consumer, key)
         return told
 
-    async def replay(self, wanted: LetterFilter, plan: ReplayPlan, act: Act) -> Replay:
+    async def replay(self, chosen: LetterFilter, plan: ReplayPlan, act: Act) -> Replay:
         """Begin to give the dead events meant to their consumer again, in order, with all that waits behind them.
 
         Raises NothingToReplayError, ConfirmationNeededError.
         """
         OPERATE.require(act.caller)
         self._confirm(act)
-        dead = msgspec.structs.replace(wanted, state=InboxState.DEAD)
+        dead = msgspec.structs.replace(chosen, state=InboxState.DEAD)
         positions = [letter.position async for letter in self._letters(dead)]
         if not positions:
             raise NothingToReplayError
-        replay = await self.store.begin_replay(positions, plan, act, await self._lag(), _meant(wanted))
+        replay = await self.store.begin_replay(positions, plan, act, await self._lag(), _meant(chosen))
         reached(Point.REPLAY_BEGUN)
         self._on_replay()
         return replay
@@ -157,7 +157,7 @@ class Recovery:
         self._on_replay()
         return await self.find_replay(number)
 
-    async def republish(self, wanted: OutboxFilter, act: Act) -> int:
+    async def republish(self, chosen: OutboxFilter, act: Act) -> int:
         """Publish again what the outbox still has of what was published; returns how many events.
 
         Consumers drop what they know by its id. Raises NothingToRepublishError, ConfirmationNeededError (a reason is
@@ -168,8 +168,8 @@ class Recovery:
             raise ConfirmationNeededError(
                 "Events are published again for every consumer: confirm it, and give a reason."
             )
-        meant = _narrowed(msgspec.structs.asdict(wanted), "all that was published")
-        found = await self._database.republish(wanted, act, meant)
+        meant = _narrowed(msgspec.structs.asdict(chosen), "all that was published")
+        found = await self._database.republish(chosen, act, meant)
         if not found:
             raise NothingToRepublishError
         return found
@@ -235,9 +235,9 @@ class Recovery:
             raise LetterMissingError(event)
         return letter
 
-    async def _letters(self, wanted: LetterFilter, limit: int = sys.maxsize) -> AsyncIterator[DeadLetter]:
+    async def _letters(self, chosen: LetterFilter, limit: int = sys.maxsize) -> AsyncIterator[DeadLetter]:
         after = 0
-        while limit > 0 and (page := await self.store.letters(wanted, min(PAGE, limit), after)):
+        while limit > 0 and (page := await self.store.letters(chosen, min(PAGE, limit), after)):
             for letter in page:
                 yield letter
             after = page[-1].position
@@ -274,19 +274,19 @@ def _stored_row(row: Row) -> StoredRow:
     return StoredRow(type=f"{kind.__module__}:{kind.__qualname__}", values=values)
 
 
-def _meant(wanted: LetterFilter) -> str:
+def _meant(chosen: LetterFilter) -> str:
     """Which dead events a filter means, in words for the log."""
-    if wanted.events is not None:
-        named = ", ".join(map(str, wanted.events[:NAMED_MAX]))
-        more = len(wanted.events) - NAMED_MAX
+    if chosen.events is not None:
+        named = ", ".join(map(str, chosen.events[:NAMED_MAX]))
+        more = len(chosen.events) - NAMED_MAX
         return f"{named} and {more} more" if more > 0 else named
     narrowed = {
-        "group": wanted.fingerprint,
-        "consumer": wanted.consumer,
-        "topic": wanted.topic,
-        "type": wanted.event_type,
-        "key": wanted.key,
-        "older than ms": wanted.older_than_ms,
+        "group": chosen.fingerprint,
+        "consumer": chosen.consumer,
+        "topic": chosen.topic,
+        "type": chosen.event_type,
+        "key": chosen.key,
+        "older than ms": chosen.older_than_ms,
     }
     return _narrowed(narrowed, "all that is dead")
 

@@ -77,7 +77,7 @@ class Prediction:
 
 def _verdict(result: Result) -> RehearsalVerdict:
     match result.outcome:
-        case Outcome.HANDLED | Outcome.PASSED:
+        case Outcome.HANDLED | Outcome.IGNORED:
             return RehearsalVerdict.SUCCEEDS
         case Outcome.DUPLICATE:
             return RehearsalVerdict.DUPLICATE

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from orderflow.core import identity
 from orderflow.core.access import APPROVE
 from orderflow.core.dead_letters import FLOW_STATUS, Dead, FlowEvent, Parked, Reopened
-from orderflow.core.decisions import Publisher, passed_over, to_publish
+from orderflow.core.decisions import OutboxWriter, is_ignored, to_publish
 from orderflow.core.envelopes import Incoming, Result, from_command, from_record
 from orderflow.core.failures import describe
 from orderflow.core.inbox import Failure, InboxState, Waits
@@ -266,7 +266,7 @@ class Repairs:
             if incoming.problem.reason != MALFORMED:
                 return ()
             raise EventUnreadError(f"This is no event that {self._service.name} can read: {incoming.problem.detail}.")
-        if passed_over(self._service, incoming):
+        if is_ignored(self._service, incoming):
             return ()
         return [each.consumer for each in self._service.subscriptions if topic in each.topics]
 
@@ -307,14 +307,14 @@ class Repairs:
 
     async def _tell_flow(self, changes: Changes, key: str, emitted: Mapping[tuple[str, str], int]) -> None:
         """Each consumer says once more how it stands to the key. A reader of these notices gives none of itself."""
-        publisher = Publisher(emitted, self._processor.slots, changes)
+        outbox = OutboxWriter(emitted, self._processor.slots, changes)
         for each in self._service.subscriptions:
             if FLOW_STATUS in each.topics:
                 continue
             head = await self._store.recovery.letters(LetterFilter(state=None, consumer=each.consumer, key=key), 1)
             event = _flow_of(key, each.consumer, head)
             cause = Incoming(key=key, identity="", event_id=identity.uuid5(f"repair\n{key}"), event_type="")
-            publisher.publish(event, msgspec.json.encode(event), f"{self._source}/flow", cause)
+            outbox.publish(event, msgspec.json.encode(event), f"{self._source}/flow", cause)
 
 
 def require_second(act: Act | None) -> None:

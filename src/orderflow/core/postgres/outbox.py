@@ -12,7 +12,7 @@ import asyncpg
 
 from orderflow.core.fresh_records import FreshRecords
 from orderflow.core.postgres.recovery import decode_headers
-from orderflow.core.postgres.sessions import Connection, LockedError, Session, connect
+from orderflow.core.postgres.sessions import Connection, DatabaseSession, LockedError, connect
 from orderflow.core.postgres.transaction import number_literal
 from orderflow.core.store import Heard, OutboxRecord, StoreUnavailableError, beat_s, fair_share
 
@@ -61,7 +61,7 @@ class PostgresOutboxReader:
         self._own_name = own_name
         self._forget = forget
         self._silence_s = silence_s
-        self._session = Session(
+        self._session = DatabaseSession(
             partial(connect, url, application_name=application_name, lookups_only=True, settings=SETTINGS),
             begin=self._be_present,
             on_notify=self._heard,

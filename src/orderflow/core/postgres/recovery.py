@@ -26,7 +26,6 @@ from orderflow.core.operations.model import (
     OperatorAction,
     OutboxCopy,
     Overrule,
-    ParkedSummary,
     Proposal,
     ProposalState,
     ReceivedEvent,
@@ -35,6 +34,7 @@ from orderflow.core.operations.model import (
     ReplayProgress,
     ReplayState,
     StoredLetter,
+    StuckSummary,
     Trail,
     UnsentEvent,
 )
@@ -48,7 +48,7 @@ Run = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 
 def counting_query() -> str:
     """The statement by which a service counts what waits in it, for whoever reads its database from outside."""
-    return load_queries(PACKAGE, "recovery.sql")["parked_summary"]
+    return load_queries(PACKAGE, "recovery.sql")["stuck_summary"]
 
 
 class PostgresRecovery:
@@ -64,12 +64,12 @@ class PostgresRecovery:
         self._log_actions = load_queries(PACKAGE)["log_actions"]
         self._replay_queries = load_queries(PACKAGE, "replays.sql")
 
-    async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
-        bounds = (after, limit, *_narrowing(wanted))
-        if wanted.state is InboxState.DEAD:
+    async def letters(self, chosen: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
+        bounds = (after, limit, *_narrowing(chosen))
+        if chosen.state is InboxState.DEAD:
             rows = await self._run(self._queries["dead_letters"], *bounds)
         else:
-            rows = await self._run(self._queries["letters"], *bounds, wanted.state)
+            rows = await self._run(self._queries["letters"], *bounds, chosen.state)
         return [_letter(row) for row in rows]
 
     async def letter(self, event: UUID | int) -> StoredLetter | None:
@@ -99,26 +99,26 @@ class PostgresRecovery:
         rows = await self._run(self._queries["outbox_of_key"], key)
         return [OutboxCopy(**{**row, "value": Content.of(row["value"])}) for row in rows]
 
-    async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
-        rows = await self._run(self._queries["letter_groups"], *_narrowing(wanted))
+    async def groups(self, chosen: LetterFilter) -> Sequence[DeadLetterGroup]:
+        rows = await self._run(self._queries["letter_groups"], *_narrowing(chosen))
         return [_group(row) for row in rows]
 
     async def annotate(self, fingerprint: str, note: str, act: Act) -> None:
         result = note or "the note was taken away"
         await self._run(self._queries["annotate"], fingerprint, note, act.who, act.reason, result)
 
-    async def summary(self) -> Sequence[ParkedSummary]:
-        rows = await self._run(self._queries["parked_summary"])
-        return [ParkedSummary(**row) for row in rows]
+    async def summary(self) -> Sequence[StuckSummary]:
+        rows = await self._run(self._queries["stuck_summary"])
+        return [StuckSummary(**row) for row in rows]
 
     async def log(self, entry: LogEntry) -> None:
         await self._run(self._log_actions, *log_entries([entry]))
 
-    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+    async def propose(self, proposal: Proposal, digest: str, act: Act) -> Proposal:
         await self._run(self._queries["expire_proposals"])
         found: Sequence[asyncpg.Record] = ()
         while not found:
-            given = (wanted.id, digest, wanted.operation, wanted.request, act.caller.name, act.reason)
+            given = (proposal.id, digest, proposal.operation, proposal.request, act.caller.name, act.reason)
             await self._run(self._queries["propose"], *given, PROPOSAL_HOLDS_MS, act.who)
             found = await self._run(self._queries["open_proposal"], digest)
         return _proposal(found[0])
@@ -187,14 +187,14 @@ class PostgresRecovery:
         return [_overrule(row) for row in await self._run(self._queries["overrules"], OVERRULE_HOLDS_MS)]
 
 
-def _narrowing(wanted: LetterFilter) -> Sequence[object]:
+def _narrowing(chosen: LetterFilter) -> Sequence[object]:
     """The arguments of a filter, all but its state; the events that it names come last, as ids and as positions."""
     ids = positions = None
-    if wanted.events is not None:
-        positions = [event for event in wanted.events if isinstance(event, int)]
-        ids = [event for event in wanted.events if not isinstance(event, int)]
-    where = (wanted.consumer, wanted.topic, wanted.event_type, wanted.fingerprint, wanted.key)
-    return (*where, wanted.older_than_ms, ids, positions)
+    if chosen.events is not None:
+        positions = [event for event in chosen.events if isinstance(event, int)]
+        ids = [event for event in chosen.events if not isinstance(event, int)]
+    where = (chosen.consumer, chosen.topic, chosen.event_type, chosen.fingerprint, chosen.key)
+    return (*where, chosen.older_than_ms, ids, positions)
 
 
 def _letter(row: asyncpg.Record) -> DeadLetter:

@@ -198,11 +198,11 @@ async def verify_machine(database: Asks, machine: StateMachine) -> None:
     """Return if the database enforces exactly `machine`. Raises SchemaBehindError that names what differs."""
     rows = await database.fetch(load_queries(PACKAGE, "machines.sql")["transitions"], machine.name)
     stored = {(machine.name, row["before"], row["event"], row["after"]) for row in rows}
-    wanted = set(machine.rows())
-    if stored == wanted:
+    expected = set(machine.rows())
+    if stored == expected:
         return
-    lacking = _sentence("lacks", wanted - stored)
-    extra = _sentence("also allows", stored - wanted)
+    lacking = _sentence("lacks", expected - stored)
+    extra = _sentence("also allows", stored - expected)
     told = "; ".join(part for part in (lacking, extra) if part)
     raise SchemaBehindError(
         f"the state machine {machine.name!r} of the database {told}: run `orderflow migrate` with this release"
@@ -218,14 +218,14 @@ Fetch = Callable[..., Awaitable[Sequence[Any]]]
 
 
 async def installation_of(fetch: Fetch) -> UUID | None:
-    """None until it was settled. `fetch` runs a statement in the database."""
+    """None until one has claimed the database. `fetch` runs a statement in the database."""
     rows = await fetch(load_queries(PACKAGE, "installation.sql")["installation"])
     return UUID(str(rows[0]["id"])) if rows else None
 
 
-async def settle_installation(fetch: Fetch, proposed: UUID) -> UUID:
-    """Settle it, unless it is; returns what it is. Whoever comes first, of processes side by side, has it."""
+async def claim_installation(fetch: Fetch, proposed: UUID) -> UUID:
+    """Claim the database, unless it is claimed; returns whose it is. The first of processes side by side gets it."""
     await fetch(load_queries(PACKAGE, "installation.sql")["keep_installation"], proposed)
-    settled = await installation_of(fetch)
-    assert settled is not None
-    return settled
+    owner = await installation_of(fetch)
+    assert owner is not None
+    return owner

@@ -1,8 +1,8 @@
 """Sessions with one database: how each one, whoever uses it, is opened, configured, checked and given up.
 
-`connect` opens all of them. `Connections` lends some to many, `Session` keeps one that comes back by itself. Errors
-of the driver, of PostgreSQL and of the network become those of the store port in one place, `translated`, which
-decides too which of them end a session.
+`connect` opens all of them. `Connections` lends some to many, `DatabaseSession` keeps one that comes back by itself.
+Errors of the driver, of PostgreSQL and of the network become those of the store port in one place, `translated`,
+which decides too which of them end a session.
 """
 
 from __future__ import annotations
@@ -498,7 +498,7 @@ class Connections:
         return None
 
 
-class Session:
+class DatabaseSession:
     """One connection, used for one statement at a time, that is opened again after it was lost or given up.
 
     `open` makes a new one. `begin` is awaited with each new connection before anything else; `on_notify` gets

@@ -24,13 +24,13 @@ from orderflow.core.store import (
     SILENCE_S,
     Act,
     Due,
+    DueReport,
     LogEntry,
     OpenIntent,
     OutboxBacklog,
     OutboxFilter,
     OutboxRecord,
     OutboxRows,
-    Standing,
     Unending,
     WorkKind,
 )
@@ -149,9 +149,9 @@ class PostgresStore:
         rows = await self.work.fetch(self._queries["outbox_backlog"])
         return OutboxBacklog(rows[0]["unsent"], rows[0]["oldest_ms"])
 
-    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+    async def published(self, chosen: OutboxFilter) -> Sequence[OutboxRows]:
         found: dict[str, OutboxRows] = {}
-        async for rows in self._ledger("outbox_published", wanted, self._reads.fetch):
+        async for rows in self._ledger("outbox_published", chosen, self._reads.fetch):
             for row in rows:
                 more = OutboxRows(*row)
                 known = found.get(more.topic, OutboxRows(more.topic, 0, more.oldest_ms, more.newest_ms))
@@ -163,24 +163,24 @@ class PostgresStore:
                 )
         return [found[topic] for topic in sorted(found)]
 
-    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
+    async def republish(self, chosen: OutboxFilter, act: Act, meant: str) -> int:
         async with self._reads.transaction() as connection:
-            pieces = self._ledger("outbox_republish", wanted, connection.fetch)
+            pieces = self._ledger("outbox_republish", chosen, connection.fetch)
             found = sum([int(rows[0]["count"]) async for rows in pieces])
             if found:
                 entry = LogEntry(act, "republish", meant, f"{found} to publish again.")
                 await connection.execute(self._queries["log_actions"], *log_entries([entry]))
         return found
 
-    async def _ledger(self, query: str, wanted: OutboxFilter, run: Run) -> AsyncIterator[Sequence[asyncpg.Record]]:
+    async def _ledger(self, query: str, chosen: OutboxFilter, run: Run) -> AsyncIterator[Sequence[asyncpg.Record]]:
         """Ask a piece of the outbox at a time, in the order of its ids: no statement is long, whatever it holds."""
         ((first, last),) = await run(self._queries["outbox_span"])
-        key = None if wanted.key is None else wanted.key.encode()
+        key = None if chosen.key is None else chosen.key.encode()
         for start in range(first, last + 1, LEDGER_PIECE):
             end = min(start + LEDGER_PIECE - 1, last)
-            yield await run(self._queries[query], start, end, wanted.topic, key, wanted.from_ms, wanted.to_ms)
+            yield await run(self._queries[query], start, end, chosen.topic, key, chosen.from_ms, chosen.to_ms)
 
-    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
+    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> DueReport:
         query, longest = self._queries["standing"], self._longest_wait_ms
         rows = await self.work.fetch(query, list(consumers), age_ms, list(acknowledged), longest, self._name)
         return _standing(rows)
@@ -231,11 +231,11 @@ def _intent(row: asyncpg.Record) -> OpenIntent:
     )
 
 
-def _standing(rows: Sequence[asyncpg.Record]) -> Standing:
+def _standing(rows: Sequence[asyncpg.Record]) -> DueReport:
     """`due` rows are places, or count replays; the others are what is old."""
     found = [r for r in rows if r["due"] and r["kind"] != "replay"]
     due = [Due(WorkKind(r["kind"]), r["consumer"], r["place"], r["count"], r["oldest"]) for r in found]
     replays = sum(r["count"] for r in rows if r["kind"] == "replay")
     old = [r for r in rows if not r["due"]]
     unending = [Unending(WorkKind(r["kind"]), r["consumer"], r["count"], r["age_ms"], r["oldest"]) for r in old]
-    return Standing(due, unending, replays)
+    return DueReport(due, unending, replays)

@@ -137,7 +137,7 @@ class PostgresTransaction:
             self._on_published(*published(changes.outbox, answer))
 
     async def _write(
-        self, changes: Changes, given: Sequence[object], apart: Sequence[Statement]
+        self, changes: Changes, given: Sequence[object], apart: Sequence[SqlStatement]
     ) -> asyncpg.Record | None:
         """The function, and what is not in it, in a transaction that stays open."""
         self._begun = True
@@ -190,10 +190,10 @@ class PostgresTransaction:
         with unwritable(), translated(self._open):
             return await last
 
-    async def _replace(self, query: str, wanted: int, *arguments: Any) -> None:
+    async def _replace(self, query: str, expected: int, *arguments: Any) -> None:
         with translated(self._open):
             touched = await self._open.fetchval(self._queries[query], *arguments)
-        _require(touched, wanted, "parked_events")
+        _require(touched, expected, "parked_events")
 
     async def _execute(self, sql: str, *arguments: Any) -> int:
         """Returns how many rows were touched."""
@@ -222,9 +222,9 @@ def _is_rare(changes: Changes) -> bool:
     return bool(changes.parked or changes.reparked or changes.edited or changes.released or changes.log)
 
 
-def _require(touched: int, wanted: int, table: str) -> None:
-    if touched != wanted:
-        raise DataRefusedError(f"{table}: {wanted} rows were to be written, {touched} were")
+def _require(touched: int, expected: int, table: str) -> None:
+    if touched != expected:
+        raise DataRefusedError(f"{table}: {expected} rows were to be written, {touched} were")
 
 
 class UnitOfWork:
@@ -242,12 +242,12 @@ class UnitOfWork:
         named = [message for message in plan.messages if message[1] is not None]
         keys, identities = [key for key, _ in named], [identity for _, identity in named]
         parked = plan.parked or ParkedQuery((), 0)
-        wanted: dict[type[Row], list[object]] = {}
+        row_ids: dict[type[Row], list[object]] = {}
         for ref in plan.rows:
-            wanted.setdefault(ref.type, []).append(ref.id)
-        loads = [wanted.pop(each, None) for each in self._loads]
-        if wanted:
-            raise LookupError(f"no Table was given for {', '.join(each.__name__ for each in wanted)}")
+            row_ids.setdefault(ref.type, []).append(ref.id)
+        loads = [row_ids.pop(each, None) for each in self._loads]
+        if row_ids:
+            raise LookupError(f"no Table was given for {', '.join(each.__name__ for each in row_ids)}")
         batch = list(dict.fromkeys(key for key, _ in plan.messages))
         waiting = list(dict.fromkeys(parked.keys))
         head = [plan.consumer, plan.locks or None, keys or None, identities or None, batch or None, plan.depth_max]
@@ -274,7 +274,7 @@ class UnitOfWork:
 
     def changes(
         self, changes: Changes, locks: Sequence[int], known: Container[object], streams: Container[object]
-    ) -> tuple[list[object], list[Statement]]:
+    ) -> tuple[list[object], list[SqlStatement]]:
         """The arguments that commit it, and what is to be written apart.
 
         Raises LookupError, TypeError, ValueError: something cannot become a statement.
@@ -306,9 +306,9 @@ class UnitOfWork:
         apart = self._fill(given, changes)
         return _written(given, self._committing), apart
 
-    def _fill(self, given: list[object], changes: Changes) -> list[Statement]:
+    def _fill(self, given: list[object], changes: Changes) -> list[SqlStatement]:
         """Put the rows and facts in their places; returns what has none."""
-        apart: list[Statement] = []
+        apart: list[SqlStatement] = []
         for statement in self.mappings.statements(changes):
             if not statement.sql:
                 raise LookupError(f"{statement.table}: a row is new, and no insert was given")
@@ -394,37 +394,37 @@ class Mappings:
         """Those that a row of this type is loaded from."""
         return self._columns[row_type]
 
-    def statements(self, changes: Changes) -> list[Statement]:
+    def statements(self, changes: Changes) -> list[SqlStatement]:
         """What to run, in order, for the rows and facts of a batch. Raises LookupError for unknown types."""
         written: dict[type, list[Any]] = {}
         for struct in (*changes.rows, *changes.facts):
             written.setdefault(type(struct), []).append(struct)
-        planned: list[Statement] = []
+        planned: list[SqlStatement] = []
         for table in self._tables:
             structs = written.pop(_type_of(table), None)
             if structs and isinstance(table, Table):
                 planned.extend(self._row_statements(table, structs, changes.existing))
             elif structs and isinstance(table, Facts):
                 arrays = self._columns[table.fact_type].arrays(structs)
-                planned.append(Statement(table.fact_type.TABLE, table.append, arrays, len(structs)))
+                planned.append(SqlStatement(table.fact_type.TABLE, table.append, arrays, len(structs)))
         if written:
             raise LookupError(f"no Table or Facts was given for {', '.join(t.__name__ for t in written)}")
         return planned
 
-    def _row_statements(self, table: Table, rows: Sequence[Row], existing: frozenset[Ref]) -> Iterable[Statement]:
+    def _row_statements(self, table: Table, rows: Sequence[Row], existing: frozenset[Ref]) -> Iterable[SqlStatement]:
         for number, wave in enumerate(_waves(rows) if table.stepwise else [{row.id: row for row in rows}]):
             fresh = [row for row in wave.values() if number == 0 and Ref(table.row_type, row.id) not in existing]
             known = [row for row in wave.values() if number or Ref(table.row_type, row.id) in existing]
             if fresh:
                 arrays = self._columns[table.row_type].arrays(fresh)
-                yield Statement(table.row_type.TABLE, table.insert, arrays, len(fresh))
+                yield SqlStatement(table.row_type.TABLE, table.insert, arrays, len(fresh))
             if known:
                 arrays = self._changing[table.row_type].arrays(known)
-                yield Statement(table.row_type.TABLE, table.update, arrays, len(known))
+                yield SqlStatement(table.row_type.TABLE, table.update, arrays, len(known))
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class SqlStatement:
     """A set-based statement that must touch exactly `rows` rows."""
 
     table: str

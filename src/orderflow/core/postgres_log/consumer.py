@@ -1,4 +1,4 @@
-"""A member of a consumer group on the PostgreSQL log: its lease, what it holds, reads and settles.
+"""A member of a consumer group on the PostgreSQL log: its lease, what it holds, reads and commits.
 
 Records come by three ways, one truth: a notice brings a small batch along, a notice or a renewal of the lease says
 that there is more than was read, and then the table is read. Whatever came is handed out under a lease that has
@@ -21,12 +21,12 @@ import asyncpg
 import msgspec
 
 from orderflow.core.crash_points import Point, reached
-from orderflow.core.postgres_log.link import Link, Reader
+from orderflow.core.postgres_log.link import LogSession, NoticeListener
 from orderflow.core.postgres_log.records import Notice, Place, RecordCodec, Topic, read_notices
 from orderflow.core.transport import POLL_BYTES_MAX, ConsumerRecord, TransportUnavailableError
 
-SETTLE_EVERY_S = 0.5
-"""What is settled is written so long after it was noted, together; a crash only causes its redelivery."""
+COMMIT_EVERY_S = 0.5
+"""Committed offsets are written together, so long after they were noted; a crash only causes redelivery."""
 
 BUFFERED_MAX = 500
 """A member that does not poll keeps no more records than that of notices, and reads the rest from the table later."""
@@ -39,24 +39,24 @@ LEAVE_TIMEOUT_S = 3.0
 _PARTITION = itemgetter(0)
 
 
-class Settler:
+class OffsetWriter:
     """`write` writes what is noted at that moment, and leaves it noted when it fails; `noted`: whether anything is.
 
-    `told` hears of each failure.
+    `notify` hears of each failure.
     """
 
     def __init__(
-        self, write: Callable[[], Awaitable[None]], noted: Callable[[], bool], told: Callable[[Exception], None]
+        self, write: Callable[[], Awaitable[None]], noted: Callable[[], bool], notify: Callable[[Exception], None]
     ) -> None:
         self._write = write
         self._noted = noted
-        self._told = told
+        self._notify = notify
         self._task: asyncio.Task[None] | None = None
 
-    def settle(self) -> None:
-        """Something was noted: it is written within `SETTLE_EVERY_S`, or as soon as that works again."""
+    def wake(self) -> None:
+        """Something was noted: it is written within `COMMIT_EVERY_S`, or as soon as that works again."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._write_soon(), name="postgres-log-settle")
+            self._task = asyncio.create_task(self._write_soon(), name="postgres-log-offsets")
 
     async def stop(self) -> None:
         """Write nothing any more."""
@@ -65,17 +65,17 @@ class Settler:
             await asyncio.wait({self._task})
 
     async def _write_soon(self) -> None:
-        """Go on until nothing is noted: who settles while this runs leaves it to this."""
+        """Go on until nothing is noted: what is noted while this runs is left to it."""
         while self._noted():
-            await asyncio.sleep(SETTLE_EVERY_S)
+            await asyncio.sleep(COMMIT_EVERY_S)
             try:
                 await self._write()
             except Exception as error:  # noqa: BLE001  # whatever it is, what was noted stays so and is written later
-                self._told(error)
+                self._notify(error)
 
 
 @dataclass(slots=True, eq=False)
-class Holding:
+class HeldPartition:
     """A partition held since `generation`.
 
     `position` is the next offset to hand out, `next` the next to read. `known` is where the partition ended by the
@@ -124,7 +124,7 @@ class Membership:
 
     def __init__(
         self,
-        link: Link,
+        link: LogSession,
         queries: Mapping[str, str],
         group: str,
         topics: Sequence[Topic],
@@ -132,7 +132,7 @@ class Membership:
         listen: Callable[[str], Awaitable[None]],
         doorbell: str | None = None,
     ) -> None:
-        self.holdings: dict[int, Holding] = {}
+        self.holdings: dict[int, HeldPartition] = {}
         self.renewed_at = -math.inf
         self._link = link
         self._queries = queries
@@ -146,8 +146,8 @@ class Membership:
         self._session_s = session_s
         self._listen = listen
         self._doorbell = doorbell
-        self._by_place: dict[Place, Holding] = {}
-        self._done: dict[Holding, int] = {}
+        self._by_place: dict[Place, HeldPartition] = {}
+        self._done: dict[HeldPartition, int] = {}
         self._member: UUID | None = None
         self._group_id = 0
         self._turn = asyncio.Lock()
@@ -196,7 +196,7 @@ class Membership:
             if member is not None:
                 await self._link.fetch(self._queries["leave_group"], self._group_id, member)
 
-    def _note(self, holding: Holding, offset: int) -> None:
+    def _note(self, holding: HeldPartition, offset: int) -> None:
         self._done[holding] = max(offset, self._done.get(holding, 0))
 
     async def _renew(self) -> bool:
@@ -246,13 +246,13 @@ class Membership:
     def _assigned(self, rows: Sequence[asyncpg.Record]) -> bool:
         """Take over what the server says that this member holds. Whether it is what was held before."""
         before = self.holdings
-        holdings: dict[int, Holding] = {}
+        holdings: dict[int, HeldPartition] = {}
         for number, generation, committed, end in rows:
             if number is None:
                 continue
             held = before.get(number)
             if held is None or held.generation != generation:
-                held = Holding(number, self._place_of[number], generation, committed, committed)
+                held = HeldPartition(number, self._place_of[number], generation, committed, committed)
             held.known = max(held.known, end)
             held.end = max(held.end, end)
             holdings[number] = held
@@ -263,7 +263,7 @@ class Membership:
         self._hold(holdings)
         return False
 
-    def _hold(self, holdings: dict[int, Holding]) -> None:
+    def _hold(self, holdings: dict[int, HeldPartition]) -> None:
         self.holdings = holdings
         self._by_place = {holding.place: holding for holding in holdings.values()}
 
@@ -273,8 +273,8 @@ class PostgresLogConsumer:
 
     def __init__(
         self,
-        link: Link,
-        reader: Reader,
+        link: LogSession,
+        reader: NoticeListener,
         queries: Mapping[str, str],
         group: str,
         topics: Sequence[Topic],
@@ -291,13 +291,13 @@ class PostgresLogConsumer:
         self._fetch_statement = queries["fetch"]
         self._renew_every_s = session_timeout_s / 3
         self._codec = RecordCodec()
-        self._full: dict[Holding, None] = {}
-        self._behind: dict[Holding, None] = {}
+        self._full: dict[HeldPartition, None] = {}
+        self._behind: dict[HeldPartition, None] = {}
         self._woken = asyncio.Event()
         self._renew_now = asyncio.Event()
         self._problem: TransportUnavailableError | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._settler = Settler(self._renew, self._membership.has_noted, self._troubled)
+        self._offsets = OffsetWriter(self._renew, self._membership.has_noted, self._troubled)
         self._told = False
         self._closed = False
 
@@ -337,11 +337,11 @@ class PostgresLogConsumer:
                 await self._woken.wait()
         return ()
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
+    async def commit(self, records: Sequence[ConsumerRecord]) -> None:
         if self._closed:
             return
         self._membership.note(records)
-        self._settler.settle()
+        self._offsets.wake()
 
     def assignment(self) -> frozenset[Place]:
         return frozenset() if self._closed else self._membership.places()
@@ -384,7 +384,7 @@ class PostgresLogConsumer:
         self._fail(TransportUnavailableError("log database: the connection was lost"))
         self._renew_now.set()
 
-    def _received(self, notice: Notice, holding: Holding) -> None:
+    def _received(self, notice: Notice, holding: HeldPartition) -> None:
         """Take the records, if they are the next ones; otherwise remember that there is more to read."""
         holding.end = max(holding.end, notice.end)
         if notice.body and notice.start == holding.next and self._buffered() < BUFFERED_MAX:
@@ -395,7 +395,7 @@ class PostgresLogConsumer:
     def _buffered(self) -> int:
         return sum(len(holding.buffer) for holding in self._full)
 
-    def _sort(self, holding: Holding) -> None:
+    def _sort(self, holding: HeldPartition) -> None:
         """Where it belongs, behind those that wait there already: no partition starves the others."""
         if holding.buffer:
             self._full.setdefault(holding)
@@ -453,7 +453,7 @@ class PostgresLogConsumer:
         return records
 
     async def _keep(self) -> None:
-        """Renew the lease when it is time, or when something asks for it; a renewal that settles counts too."""
+        """Renew the lease when it is time, or when something asks for it; one that writes offsets counts too."""
         while True:
             if self._problem is not None:
                 # A server that is gone says so at once, and asking it without a pause helps nobody.
@@ -501,7 +501,7 @@ class PostgresLogConsumer:
         self._closed = True
         self._woken.set()
         self._reader.forget(self)
-        await self._settler.stop()
+        await self._offsets.stop()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})

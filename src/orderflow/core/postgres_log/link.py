@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from orderflow.core.postgres.sessions import Session, connect
+from orderflow.core.postgres.sessions import DatabaseSession, connect
 from orderflow.core.store import StoreUnavailableError
 from orderflow.core.transport import TransportUnavailableError
 
@@ -32,7 +32,7 @@ def translated() -> Iterator[None]:
         raise TransportUnavailableError(f"log database: {error}") from error
 
 
-class Link:
+class LogSession:
     """A session with the log's database: one statement at a time, opened again when it has to be.
 
     `on_notify` gets (channel, payload); `on_connect` is called for each new connection, `on_loss` when one
@@ -58,7 +58,7 @@ class Link:
             settings={**_SETTINGS, **(settings or {})},
             writable=writable,
         )
-        self._session = Session(opening, on_notify=on_notify, on_connect=on_connect, on_loss=on_loss)
+        self._session = DatabaseSession(opening, on_notify=on_notify, on_connect=on_connect, on_loss=on_loss)
 
     @property
     def is_open(self) -> bool:
@@ -100,7 +100,7 @@ class Hearer(Protocol):
     def lost(self) -> None: ...
 
 
-class Reader:
+class NoticeListener:
     """The one session of a process that listens, and that reads what is announced.
 
     One, because the server wakes every session of the database that listens to anything for every notice. It asks
@@ -108,7 +108,7 @@ class Reader:
     """
 
     def __init__(self, url: str, queries: Mapping[str, str], *, timeout_s: float, writable: bool) -> None:
-        self._link = Link(
+        self._link = LogSession(
             url,
             timeout_s=timeout_s,
             writable=writable,

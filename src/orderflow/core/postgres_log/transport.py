@@ -14,7 +14,7 @@ from orderflow.core.postgres.schema import Applied, MigrationSequence
 from orderflow.core.postgres.sessions import require_no_lock_wait
 from orderflow.core.postgres_log.consumer import PostgresLogConsumer
 from orderflow.core.postgres_log.doorbell import Bells, Doorbell
-from orderflow.core.postgres_log.link import Link, Reader, translated
+from orderflow.core.postgres_log.link import LogSession, NoticeListener, translated
 from orderflow.core.postgres_log.records import RecordCodec, Topic
 from orderflow.core.timing import system_random
 from orderflow.core.transport import (
@@ -54,7 +54,7 @@ async def check(url: str) -> None:
 class Topics:
     """A cache: topics are never removed, and never change their partitions."""
 
-    def __init__(self, link: Link, queries: Mapping[str, str]) -> None:
+    def __init__(self, link: LogSession, queries: Mapping[str, str]) -> None:
         self._link = link
         self._queries = queries
         self._known: dict[str, Topic] = {}
@@ -81,7 +81,7 @@ class PostgresLogTransport:
         self,
         url: str,
         *,
-        chance: random.Random,
+        rng: random.Random,
         session_timeout_s: float,
         timeout_s: float,
         maintenance_every_s: float,
@@ -93,10 +93,10 @@ class PostgresLogTransport:
         self._timeout_s = timeout_s
         self._maintenance_every_s = maintenance_every_s
         self._queries = load_queries(PACKAGE)
-        self._partitioner = Partitioner(chance)
+        self._partitioner = Partitioner(rng)
         self._codec = RecordCodec()
-        self._link = Link(url, timeout_s=timeout_s, settings={"synchronous_commit": "on"}, writable=writable)
-        self._reader = Reader(url, self._queries, timeout_s=timeout_s, writable=writable)
+        self._link = LogSession(url, timeout_s=timeout_s, settings={"synchronous_commit": "on"}, writable=writable)
+        self._reader = NoticeListener(url, self._queries, timeout_s=timeout_s, writable=writable)
         self._rings = rings
         self._doorbell = Doorbell(self._reader.tell)
         self._bells = Bells(self._doorbell, self._reader.tell)
@@ -110,7 +110,7 @@ class PostgresLogTransport:
         cls,
         url: str,
         *,
-        chance: random.Random | None = None,
+        rng: random.Random | None = None,
         session_timeout_s: float = 10.0,
         timeout_s: float = 10.0,
         maintenance_every_s: float = MAINTENANCE_EVERY_S,
@@ -125,7 +125,7 @@ class PostgresLogTransport:
         """
         transport = cls(
             url,
-            chance=chance or system_random(),
+            rng=rng or system_random(),
             session_timeout_s=session_timeout_s,
             timeout_s=timeout_s,
             maintenance_every_s=maintenance_every_s,
@@ -167,7 +167,7 @@ class PostgresLogTransport:
         if self._rings:
             await self._doorbell.open()
         consumer = PostgresLogConsumer(
-            Link(self._url, timeout_s=self._timeout_s, settings=MEMBER_SETTINGS),
+            LogSession(self._url, timeout_s=self._timeout_s, settings=MEMBER_SETTINGS),
             self._reader,
             self._queries,
             group,

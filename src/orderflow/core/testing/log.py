@@ -31,7 +31,7 @@ TopicPartition = tuple[str, int]
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class GroupMember:
     """A member as the group sees it. `positions` maps each partition held to the next offset to fetch."""
 
     id: int
@@ -41,22 +41,22 @@ class Member:
     fenced: bool = False
 
 
-class Group:
+class ConsumerGroup:
     """A consumer group. Partitions are dealt as ranges over the members in order of joining."""
 
     def __init__(self) -> None:
-        self._members: dict[int, Member] = {}
+        self._members: dict[int, GroupMember] = {}
         self.committed: dict[TopicPartition, int] = {}
 
     @property
-    def members(self) -> Sequence[Member]:
+    def members(self) -> Sequence[GroupMember]:
         return tuple(self._members.values())
 
-    def join(self, member: Member, partitions: Mapping[str, int]) -> None:
+    def join(self, member: GroupMember, partitions: Mapping[str, int]) -> None:
         self._members[member.id] = member
         self._rebalance(partitions)
 
-    def leave(self, member: Member, partitions: Mapping[str, int]) -> None:
+    def leave(self, member: GroupMember, partitions: Mapping[str, int]) -> None:
         """The member is fenced from now on, whether it knows or not."""
         if self._members.pop(member.id, None) is None:
             return
@@ -64,7 +64,7 @@ class Group:
         member.positions.clear()
         self._rebalance(partitions)
 
-    def settle(self, member: Member, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(self, member: GroupMember, offsets: Mapping[TopicPartition, int]) -> None:
         """Only forward, and only where the member still holds the partition; a fenced one holds none."""
         for place, offset in offsets.items():
             if place in member.positions:
@@ -76,7 +76,7 @@ class Group:
             member.positions = {place: member.positions.get(place, self.committed.get(place, 0)) for place in dealt}
             member.wake()
 
-    def _share(self, member: Member, partitions: Mapping[str, int]) -> list[TopicPartition]:
+    def _share(self, member: GroupMember, partitions: Mapping[str, int]) -> list[TopicPartition]:
         share: list[TopicPartition] = []
         for topic in sorted(member.topics):
             seats = [other.id for other in self._members.values() if topic in other.topics]
@@ -92,14 +92,14 @@ class MemoryLog:
     TransportUnavailableError, as a broker that is away would.
     """
 
-    def __init__(self, clock: Clock, chance: random.Random, *, session_timeout_s: float = 10.0) -> None:
+    def __init__(self, clock: Clock, rng: random.Random, *, session_timeout_s: float = 10.0) -> None:
         self.clock = clock
         self.session_timeout_s = session_timeout_s
         self.reachable = True
-        self._partitioner = Partitioner(chance)
+        self._partitioner = Partitioner(rng)
         self._topics: dict[str, list[list[ConsumerRecord]]] = {}
         self._first: dict[TopicPartition, int] = {}
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, ConsumerGroup] = {}
         self._members = 0
         self._claims: dict[str, list[Entry]] = {}
 
@@ -158,20 +158,20 @@ class MemoryLog:
             for number, partition in enumerate(self._topics[topic])
         }
 
-    def join(self, group: str, topics: Sequence[str], wake: Callable[[], None]) -> Member:
+    def join(self, group: str, topics: Sequence[str], wake: Callable[[], None]) -> GroupMember:
         self.check()
         self.check_topics(topics)
         self._members += 1
-        member = Member(self._members, frozenset(topics), wake)
+        member = GroupMember(self._members, frozenset(topics), wake)
         self.group(group).join(member, self._counts())
         return member
 
-    def leave(self, group: str, member: Member) -> None:
+    def leave(self, group: str, member: GroupMember) -> None:
         """A goodbye, or the group's own finding that the member's session is over."""
         self.group(group).leave(member, self._counts())
 
-    def group(self, name: str) -> Group:
-        return self._groups.setdefault(name, Group())
+    def group(self, name: str) -> ConsumerGroup:
+        return self._groups.setdefault(name, ConsumerGroup())
 
     def check(self) -> None:
         if not self.reachable:
@@ -205,7 +205,7 @@ class MemoryConsumer:
         self._woken = asyncio.Event()
         self._closed = False
         self._expiry: asyncio.Task[None] | None = None
-        self._member: Member = log.join(group, self._topics, self._woken.set)
+        self._member: GroupMember = log.join(group, self._topics, self._woken.set)
 
     async def poll(self, max_records: int) -> Sequence[ConsumerRecord]:
         await self._hop("poll")
@@ -221,15 +221,15 @@ class MemoryConsumer:
             await self._woken.wait()
         return ()
 
-    async def settle(self, records: Sequence[ConsumerRecord]) -> None:
+    async def commit(self, records: Sequence[ConsumerRecord]) -> None:
         member = self._member
-        await self._hop("settle")
+        await self._hop("commit_offsets")
         self._log.check()
         offsets: dict[TopicPartition, int] = {}
         for record in records:
             place = (record.topic, record.partition)
             offsets[place] = max(record.offset + 1, offsets.get(place, 0))
-        self._log.group(self._group).settle(member, offsets)
+        self._log.group(self._group).commit(member, offsets)
 
     @property
     def positions(self) -> Mapping[TopicPartition, int]:
@@ -264,7 +264,7 @@ class MemoryConsumer:
             self._expiry.cancel()
             self._expiry = None
 
-    async def _expire(self, member: Member) -> None:
+    async def _expire(self, member: GroupMember) -> None:
         await self._log.clock.sleep(self._log.session_timeout_s)
         self._log.leave(self._group, member)
 
@@ -297,7 +297,7 @@ class MemoryTransport:
     """One connection to a `MemoryLog`.
 
     `hop` is awaited wherever a real transport would cross the network, with the name of the crossing:
-    `append` and `appended` (the acknowledgement), `poll`, `settle`. A simulator delays there, or raises
+    `append` and `appended` (the acknowledgement), `poll`, `commit_offsets`. A simulator delays there, or raises
     TransportUnavailableError.
     """
 

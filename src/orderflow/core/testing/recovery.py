@@ -23,7 +23,6 @@ from orderflow.core.operations.model import (
     OperatorAction,
     OutboxCopy,
     Overrule,
-    ParkedSummary,
     Proposal,
     ProposalState,
     ReceivedEvent,
@@ -32,6 +31,7 @@ from orderflow.core.operations.model import (
     ReplayProgress,
     ReplayState,
     StoredLetter,
+    StuckSummary,
     Trail,
     UnsentEvent,
 )
@@ -40,11 +40,11 @@ from orderflow.core.testing.state import (
     Course,
     DueTimes,
     Journal,
+    KeptEvent,
     KeptReplay,
     MemoryDatabase,
+    MemoryTables,
     Replayed,
-    State,
-    Waiting,
     at,
     is_open,
     note_action,
@@ -64,12 +64,12 @@ class MemoryRecovery:
         self._process = process
 
     @property
-    def _state(self) -> State:
+    def _state(self) -> MemoryTables:
         return self._database.state
 
-    async def letters(self, wanted: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
+    async def letters(self, chosen: LetterFilter, limit: int, after: int = 0) -> Sequence[DeadLetter]:
         await self._step("read")
-        found = [waiting for waiting in self._meant(wanted) if waiting.event.position > after]
+        found = [waiting for waiting in self._meant(chosen) if waiting.event.position > after]
         return [_letter(self._state, waiting) for waiting in found[:limit]]
 
     async def letter(self, event: UUID | int) -> StoredLetter | None:
@@ -134,10 +134,10 @@ class MemoryRecovery:
             if row.key == key.encode()
         ]
 
-    async def groups(self, wanted: LetterFilter) -> Sequence[DeadLetterGroup]:
+    async def groups(self, chosen: LetterFilter) -> Sequence[DeadLetterGroup]:
         await self._step("read")
-        dead: dict[str, list[Waiting]] = {}
-        for waiting in self._meant(replace(wanted, state=InboxState.DEAD)):
+        dead: dict[str, list[KeptEvent]] = {}
+        for waiting in self._meant(replace(chosen, state=InboxState.DEAD)):
             assert waiting.event.failure is not None
             dead.setdefault(waiting.event.failure.fingerprint, []).append(waiting)
         groups = [_group(alike, self._state.notes.get(name, "")) for name, alike in dead.items()]
@@ -151,9 +151,9 @@ class MemoryRecovery:
             self._state.notes.pop(fingerprint, None)
         self._log(act, "note", fingerprint, note or "the note was taken away")
 
-    async def summary(self) -> Sequence[ParkedSummary]:
+    async def summary(self) -> Sequence[StuckSummary]:
         await self._step("read")
-        by_consumer: dict[str, list[Waiting]] = {}
+        by_consumer: dict[str, list[KeptEvent]] = {}
         for waiting in self._state.parked.values():
             by_consumer.setdefault(waiting.consumer, []).append(waiting)
         return [_summary(consumer, waiting) for consumer, waiting in sorted(by_consumer.items())]
@@ -162,14 +162,14 @@ class MemoryRecovery:
         await self._step("read")
         self._log(entry.act, entry.action, entry.target, entry.result)
 
-    async def propose(self, wanted: Proposal, digest: str, act: Act) -> Proposal:
+    async def propose(self, proposal: Proposal, digest: str, act: Act) -> Proposal:
         await self._step("read")
         now, proposals = self._database.clock.wall_ms(), self._state.proposals
-        for known, proposal in proposals.values():
-            if known == digest and is_open(proposal, now):
-                return proposal
+        for known, other in proposals.values():
+            if known == digest and is_open(other, now):
+                return other
         until = at(now + PROPOSAL_HOLDS_MS)
-        made = replace(wanted, who=act.caller.name, reason=act.reason, made_at=at(now), until=until)
+        made = replace(proposal, who=act.caller.name, reason=act.reason, made_at=at(now), until=until)
         proposals[made.id] = (digest, made)
         self._log(act, "propose", f"proposal {made.id}", made.operation)
         return made
@@ -233,7 +233,7 @@ class MemoryRecovery:
         kept = KeptReplay(
             number=len(state.replays) + 1,
             plan=plan,
-            act=Act(caller=act.caller, reason=act.reason, said=act.said),
+            act=Act(caller=act.caller, reason=act.reason, operator=act.operator),
             created_at=self._database.clock.wall_ms(),
             lag_before=lag_before,
             events={waiting.event.position: Replayed(_name(waiting)) for waiting in dead},
@@ -326,9 +326,9 @@ class MemoryRecovery:
         said = sorted(self._state.overrules.items())
         return [each for _, each in said if each.made_at is not None and each.made_at > since]
 
-    def _meant(self, wanted: LetterFilter) -> list[Waiting]:
+    def _meant(self, chosen: LetterFilter) -> list[KeptEvent]:
         state, now = self._state, self._database.clock.wall_ms()
-        return [waiting for waiting in _by_position(state) if _is_meant(state, wanted, waiting, now)]
+        return [waiting for waiting in _by_position(state) if _is_meant(state, chosen, waiting, now)]
 
     def _note_expired(self, lost: Sequence[Expired]) -> list[Expired]:
         news: list[Expired] = []
@@ -345,12 +345,12 @@ class MemoryRecovery:
         entry = LogEntry(act, action, target, result)
         note_action(self._state, Journal(), entry, self._database.clock.wall_ms())
 
-    def _send(self, waiting: Waiting, who: str) -> None:
+    def _send(self, waiting: KeptEvent, who: str) -> None:
         """Due at once. Another replay that has sent it before has seen it fail."""
         state, now = self._state, self._database.clock.wall_ms()
         position = waiting.event.position
         for other in state.replays.values():
-            self._settle(other, position)
+            self._note_outcome(other, position)
         event = replace(waiting.event, state=InboxState.PARKED, replays=waiting.event.replays + 1)
         state.parked[position] = replace(waiting, event=event, next_attempt_at=now)
         remember(state, Journal(), event, Moment.REPLAYED, now, who=who)
@@ -360,11 +360,11 @@ class MemoryRecovery:
         kept = self._state.replays.get(number)
         return kept if kept is not None and kept.claimed_by is self._process else None
 
-    def _dead(self, position: int) -> Waiting | None:
+    def _dead(self, position: int) -> KeptEvent | None:
         waiting = self._state.parked.get(position)
         return waiting if waiting is not None and waiting.event.state is InboxState.DEAD else None
 
-    def _settle(self, kept: KeptReplay, position: int) -> None:
+    def _note_outcome(self, kept: KeptReplay, position: int) -> None:
         """Write an outcome down once it is known."""
         replayed = kept.events.get(position)
         if replayed is None or replayed.course is not Course.UNDER_WAY:
@@ -383,7 +383,7 @@ class MemoryRecovery:
 
     def _view(self, kept: KeptReplay) -> Replay:
         for position in kept.events:
-            self._settle(kept, position)
+            self._note_outcome(kept, position)
         courses = Counter(replayed.course for replayed in kept.events.values())
         return Replay(
             number=kept.number,
@@ -399,38 +399,38 @@ class MemoryRecovery:
         )
 
 
-def _name(waiting: Waiting) -> tuple[str, str, str]:
+def _name(waiting: KeptEvent) -> tuple[str, str, str]:
     return waiting.event.key, waiting.consumer, waiting.event.identity
 
 
-def _by_position(state: State) -> list[Waiting]:
+def _by_position(state: MemoryTables) -> list[KeptEvent]:
     return sorted(state.parked.values(), key=lambda waiting: waiting.event.position)
 
 
-def _is_meant(state: State, wanted: LetterFilter, waiting: Waiting, now_ms: int) -> bool:
+def _is_meant(state: MemoryTables, chosen: LetterFilter, waiting: KeptEvent, now_ms: int) -> bool:
     event = waiting.event
     pairs = (
-        (wanted.state, event.state),
-        (wanted.consumer, waiting.consumer),
-        (wanted.topic, event.record.topic),
-        (wanted.event_type, event.event_type),
-        (wanted.fingerprint, event.failure.fingerprint if event.failure else None),
-        (wanted.key, event.key),
+        (chosen.state, event.state),
+        (chosen.consumer, waiting.consumer),
+        (chosen.topic, event.record.topic),
+        (chosen.event_type, event.event_type),
+        (chosen.fingerprint, event.failure.fingerprint if event.failure else None),
+        (chosen.key, event.key),
     )
     if any(asked is not None and asked != found for asked, found in pairs):
         return False
-    if wanted.older_than_ms is not None and waiting.parked_at > now_ms - wanted.older_than_ms:
+    if chosen.older_than_ms is not None and waiting.parked_at > now_ms - chosen.older_than_ms:
         return False
-    return wanted.events is None or any(_is_named(state, waiting, event) for event in wanted.events)
+    return chosen.events is None or any(_is_named(state, waiting, event) for event in chosen.events)
 
 
-def _is_named(state: State, waiting: Waiting, event: UUID | int) -> bool:
+def _is_named(state: MemoryTables, waiting: KeptEvent, event: UUID | int) -> bool:
     """By its position, its event id, or the one that it had before it was edited."""
     original = state.originals.get(waiting.event.position, waiting.event)
     return event in (waiting.event.position, waiting.event.event_id, original.event_id)
 
 
-def _letter(state: State, waiting: Waiting) -> DeadLetter:
+def _letter(state: MemoryTables, waiting: KeptEvent) -> DeadLetter:
     event = waiting.event
     later = (w for w in state.parked.values() if (w.consumer, w.event.key) == (waiting.consumer, event.key))
     return DeadLetter.of(
@@ -445,7 +445,7 @@ def _letter(state: State, waiting: Waiting) -> DeadLetter:
     )
 
 
-def _stored(state: State, waiting: Waiting) -> StoredLetter:
+def _stored(state: MemoryTables, waiting: KeptEvent) -> StoredLetter:
     original = state.originals.get(waiting.event.position)
     return StoredLetter(
         letter=_letter(state, waiting),
@@ -455,7 +455,7 @@ def _stored(state: State, waiting: Waiting) -> StoredLetter:
     )
 
 
-def _group(dead: Sequence[Waiting], note: str) -> DeadLetterGroup:
+def _group(dead: Sequence[KeptEvent], note: str) -> DeadLetterGroup:
     """Dead events of one fingerprint."""
     last = max(dead, key=lambda each: (each.last_failed_at or 0, each.event.position))
     failure = last.event.failure
@@ -475,9 +475,9 @@ def _group(dead: Sequence[Waiting], note: str) -> DeadLetterGroup:
     )
 
 
-def _summary(consumer: str, waiting: Sequence[Waiting]) -> ParkedSummary:
+def _summary(consumer: str, waiting: Sequence[KeptEvent]) -> StuckSummary:
     counts = Counter(each.event.waits for each in waiting)
-    return ParkedSummary(
+    return StuckSummary(
         consumer=consumer,
         keys=len({each.event.key for each in waiting}),
         retrying=counts[Waits.RETRYING],

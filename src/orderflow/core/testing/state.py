@@ -46,7 +46,7 @@ from orderflow.core.store import (
 from orderflow.core.timing import Clock
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class KeptEvent(msgspec.Struct, frozen=True):
     """A parked event with its times in ms since the epoch."""
 
     consumer: str
@@ -56,7 +56,7 @@ class Waiting(msgspec.Struct, frozen=True):
     last_failed_at: int | None = None
 
 
-class Happened(msgspec.Struct, frozen=True):
+class HistoryRow(msgspec.Struct, frozen=True):
     """A row of the history: what happened to the event at a position, and its id then."""
 
     position: int
@@ -105,7 +105,7 @@ class KeptReplay:
         return self.state is ReplayState.RUNNING and is_free
 
 
-class Asked(msgspec.Struct, frozen=True):
+class StoredIntent(msgspec.Struct, frozen=True):
     """An open intent, when it is due again, and when it was opened, in ms since the epoch."""
 
     intent: OpenIntent
@@ -138,7 +138,7 @@ class FaultTables:
 
 
 @dataclass(slots=True)
-class State:
+class MemoryTables:
     """The tables. Dictionaries keep the order of insertion."""
 
     rows: dict[Ref, Row] = field(default_factory=dict)
@@ -147,10 +147,10 @@ class State:
     streams: dict[tuple[str, str], int] = field(default_factory=dict)
     outbox: dict[int, OutboxRecord] = field(default_factory=dict)
     pending: dict[int, int] = field(default_factory=dict)
-    parked: dict[int, Waiting] = field(default_factory=dict)
+    parked: dict[int, KeptEvent] = field(default_factory=dict)
     originals: dict[int, ParkedEvent] = field(default_factory=dict)
-    history: dict[int, Happened] = field(default_factory=dict)
-    intents: dict[str, Asked] = field(default_factory=dict)
+    history: dict[int, HistoryRow] = field(default_factory=dict)
+    intents: dict[str, StoredIntent] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     actions: dict[int, OperatorAction] = field(default_factory=dict)
     replays: dict[int, KeptReplay] = field(default_factory=dict)
@@ -190,7 +190,7 @@ class Journal:
                 table[key] = before
 
 
-def note_action(state: State, journal: Journal, entry: LogEntry, now_ms: int) -> None:
+def note_action(state: MemoryTables, journal: Journal, entry: LogEntry, now_ms: int) -> None:
     """Add to the operators' log, linked to its last row."""
     number = len(state.actions) + 1
     previous = bytes.fromhex(state.actions[number - 1].hash) if state.actions else hash_chain.BEFORE_THE_FIRST
@@ -213,7 +213,7 @@ def is_open(proposal: Proposal, now_ms: int) -> bool:
 
 
 def remember(
-    state: State,
+    state: MemoryTables,
     journal: Journal,
     event: ParkedEvent,
     moment: Moment,
@@ -226,7 +226,7 @@ def remember(
     error, message = (failure.error, failure.message) if failure else ("", message)
     entry = HistoryEntry(at=at(now_ms), moment=moment, attempt=event.attempts, error=error, message=message, who=who)
     state.moments += 1
-    journal.set(state.history, state.moments, Happened(event.position, event.event_id, entry))
+    journal.set(state.history, state.moments, HistoryRow(event.position, event.event_id, entry))
 
 
 def at(ms: int) -> datetime:
@@ -275,7 +275,7 @@ class Writer:
 
     def __init__(
         self,
-        state: State,
+        state: MemoryTables,
         journal: Journal,
         rules: Rules,
         known: Collection[tuple[str, str]],
@@ -411,7 +411,7 @@ class Writer:
             )
             self._wait(before.consumer, again, before)
 
-    def _wait(self, consumer: str, event: ParkedEvent, before: Waiting | None) -> None:
+    def _wait(self, consumer: str, event: ParkedEvent, before: KeptEvent | None) -> None:
         _hold(event.state in (InboxState.PARKED, InboxState.DEAD), "parked_events_state_waits")
         _hold(event.attempts >= 0, "parked_events_attempts_not_negative")
         _hold(event.state is not InboxState.DEAD or event.attempts > 0, "parked_events_dead_was_tried")
@@ -420,7 +420,7 @@ class Writer:
         self._rules.require_text(event.event_type, event.record.topic, event.intent, *failure)
         failed = event.attempts > 0
         first = (before.event.first_failed_at if before else None) or self._now
-        waiting = Waiting(
+        waiting = KeptEvent(
             consumer=consumer,
             event=replace(event, delay_ms=0, first_failed_at=first if failed else None),
             parked_at=before.parked_at if before else self._now,
@@ -497,7 +497,7 @@ class Writer:
         kept = replace(intent, intent=Intent(key=asked.key, kind=asked.kind, request=plain), delay_ms=0)
         known = self._state.intents.get(asked.key)
         since = known.created_at if known else self._now
-        self._journal.set(self._state.intents, asked.key, Asked(kept, self._now + wait_ms, since))
+        self._journal.set(self._state.intents, asked.key, StoredIntent(kept, self._now + wait_ms, since))
 
 
 def _once(names: Sequence[Hashable], table: str) -> None:
@@ -577,7 +577,7 @@ class MemoryDatabase:
         self.gate = gate
         self.committed = committed
         self.refused = refused
-        self.state = State()
+        self.state = MemoryTables()
         self.locks = Locks()
         self.epoch = 0
         self.available = True

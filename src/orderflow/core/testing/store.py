@@ -18,6 +18,7 @@ from orderflow.core.store import (
     SILENCE_S,
     Act,
     Due,
+    DueReport,
     Heard,
     LogEntry,
     OpenIntent,
@@ -25,22 +26,29 @@ from orderflow.core.store import (
     OutboxFilter,
     OutboxRecord,
     OutboxRows,
-    Standing,
     StoreUnavailableError,
     Unending,
     WorkKind,
     fair_share,
 )
 from orderflow.core.testing.recovery import MemoryRecovery
-from orderflow.core.testing.state import Asked, DueTimes, Journal, MemoryDatabase, State, Waiting, note_action
+from orderflow.core.testing.state import (
+    DueTimes,
+    Journal,
+    KeptEvent,
+    MemoryDatabase,
+    MemoryTables,
+    StoredIntent,
+    note_action,
+)
 from orderflow.core.testing.transaction import MemoryTransaction, is_due
 
 Place = tuple[WorkKind, str, str]
 
 
-def heads(state: State, consumer: str) -> Mapping[str, Waiting]:
+def heads(state: MemoryTables, consumer: str) -> Mapping[str, KeptEvent]:
     """The head of each key that has something parked at the consumer."""
-    found: dict[str, Waiting] = {}
+    found: dict[str, KeptEvent] = {}
     for waiting in sorted(state.parked.values(), key=lambda each: each.event.position):
         if waiting.consumer == consumer:
             found.setdefault(waiting.event.key, waiting)
@@ -48,13 +56,13 @@ def heads(state: State, consumer: str) -> Mapping[str, Waiting]:
 
 
 def standing(
-    state: State,
+    state: MemoryTables,
     consumers: Sequence[str],
     times: DueTimes,
     age_ms: int,
     acknowledged: Collection[int],
     process: object,
-) -> Standing:
+) -> DueReport:
     """As `core.store.Store.standing` says, asked by that process."""
     now = times.now
     due: dict[Place, list[tuple[int, str, str]]] = defaultdict(list)
@@ -78,7 +86,7 @@ def standing(
             due[WorkKind.INTENT, "", kind].append((asked.due_at, key, f"{key}/{intent.attempts}"))
         if asked.created_at <= now - age_ms:
             old[WorkKind.INTENT, "", kind].append((asked.created_at, key))
-    return Standing(
+    return DueReport(
         [Due(*place, len(found), min(found)[2]) for place, found in due.items()],
         list(_unending(old, now)),
         sum(each.is_free_for(process, times) for each in state.replays.values()),
@@ -352,7 +360,7 @@ class MemoryStore:
         due = sorted((asked.due_at, key) for key, asked in intents.items() if asked.due_at in times)
         claimed = [intents[key].intent for _, key in due[:limit]]
         for each in claimed:
-            intents[each.intent.key] = Asked(each, times.now + lease_ms, intents[each.intent.key].created_at)
+            intents[each.intent.key] = StoredIntent(each, times.now + lease_ms, intents[each.intent.key].created_at)
         return [replace(each) for each in claimed]
 
     def outbox(self) -> MemoryOutboxReader:
@@ -373,16 +381,16 @@ class MemoryStore:
         age = self._database.clock.wall_ms() - state.outbox[min(state.pending)].created_at
         return OutboxBacklog(len(state.pending), max(0, age))
 
-    async def published(self, wanted: OutboxFilter) -> Sequence[OutboxRows]:
+    async def published(self, chosen: OutboxFilter) -> Sequence[OutboxRows]:
         await self._step("read")
         times: dict[str, list[int]] = {}
-        for row in self._published(wanted):
+        for row in self._published(chosen):
             times.setdefault(row.topic, []).append(row.created_at)
         return [OutboxRows(topic, len(at), min(at), max(at)) for topic, at in sorted(times.items())]
 
-    async def republish(self, wanted: OutboxFilter, act: Act, meant: str) -> int:
+    async def republish(self, chosen: OutboxFilter, act: Act, meant: str) -> int:
         await self._step("read")
-        rows = self._published(wanted)
+        rows = self._published(chosen)
         self._database.rules.require_text(act.who, act.reason, meant)
         self._database.state.pending.update((row.id, row.slot) for row in rows)
         if rows:
@@ -390,20 +398,20 @@ class MemoryStore:
             note_action(self._database.state, Journal(), entry, self._database.clock.wall_ms())
         return len(rows)
 
-    def _published(self, wanted: OutboxFilter) -> list[OutboxRecord]:
+    def _published(self, chosen: OutboxFilter) -> list[OutboxRecord]:
         state = self._database.state
-        key = None if wanted.key is None else wanted.key.encode()
+        key = None if chosen.key is None else chosen.key.encode()
         return [
             row
             for row in state.outbox.values()
             if row.id not in state.pending
-            and wanted.topic in (None, row.topic)
+            and chosen.topic in (None, row.topic)
             and key in (None, row.key)
-            and (wanted.from_ms is None or wanted.from_ms <= row.created_at)
-            and (wanted.to_ms is None or row.created_at < wanted.to_ms)
+            and (chosen.from_ms is None or chosen.from_ms <= row.created_at)
+            and (chosen.to_ms is None or row.created_at < chosen.to_ms)
         ]
 
-    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> Standing:
+    async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> DueReport:
         await self._step("read")
         return standing(self._database.state, consumers, self._due(), age_ms, acknowledged, self)
 

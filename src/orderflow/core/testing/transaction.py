@@ -19,7 +19,15 @@ from orderflow.core.store import (
     Snapshot,
     StoreUnavailableError,
 )
-from orderflow.core.testing.state import OTHERS_FIRST, DueTimes, Journal, MemoryDatabase, State, Waiting, Writer
+from orderflow.core.testing.state import (
+    OTHERS_FIRST,
+    DueTimes,
+    Journal,
+    KeptEvent,
+    MemoryDatabase,
+    MemoryTables,
+    Writer,
+)
 
 
 class MemoryTransaction:
@@ -140,7 +148,7 @@ class MemoryTransaction:
         if not self._alive:
             raise StoreUnavailableError("the session was ended")
 
-    def _read(self, state: State, plan: Plan) -> Snapshot:
+    def _read(self, state: MemoryTables, plan: Plan) -> Snapshot:
         known: dict[tuple[str, str], InboxState] = {}
         for key, identity in plan.messages:
             if identity is not None and (entry := state.inbox.get((key, plan.consumer, identity))) is not None:
@@ -157,7 +165,7 @@ class MemoryTransaction:
         self._streams = frozenset(emitted)
         return Snapshot(known, depth, emitted, rows, parked)
 
-    def _parked(self, state: State, consumer: str, query: ParkedQuery) -> list[ParkedEvent]:
+    def _parked(self, state: MemoryTables, consumer: str, query: ParkedQuery) -> list[ParkedEvent]:
         found: list[ParkedEvent] = []
         for key in dict.fromkeys(query.keys):
             waiting = queue_of(state, consumer, key)
@@ -170,11 +178,11 @@ def _is_rare(changes: Changes) -> bool:
     return bool(changes.parked or changes.reparked or changes.edited or changes.released or changes.log)
 
 
-def queue_of(state: State, consumer: str, key: str) -> list[Waiting]:
+def queue_of(state: MemoryTables, consumer: str, key: str) -> list[KeptEvent]:
     """What is parked of a key, in order."""
     waiting = [w for w in state.parked.values() if w.consumer == consumer and w.event.key == key]
     return sorted(waiting, key=lambda each: each.event.position)
 
 
-def is_due(head: Waiting, due: DueTimes) -> bool:
+def is_due(head: KeptEvent, due: DueTimes) -> bool:
     return head.event.state is InboxState.PARKED and head.next_attempt_at in due

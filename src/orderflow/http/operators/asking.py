@@ -40,7 +40,7 @@ NOT_THERE = Response(404, "There is no such thing")
 CONFIRM = Response(428, "This needs a confirmation and a reason; `detail` says why")
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Selection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead events are meant; what is absent does not narrow. With `events` (ids or positions) any state is."""
 
     events: Listed | None = None
@@ -67,4 +67,4 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 def act_of(request: Request[Any], *, reason: str = "", confirmed: bool = False) -> Act:
     """Who asks, and why."""
     said: str = request.values[OPERATOR]
-    return Act(caller=request.caller, reason=reason, confirmed=confirmed, said=said, approves=request.approves)
+    return Act(caller=request.caller, reason=reason, confirmed=confirmed, operator=said, approves=request.approves)

@@ -157,7 +157,7 @@ EXPIRED: list[dict[str, Any]] = [
         "noticed_at": _GIVEN_UP_AT,
     }
 ]
-PARKED: list[dict[str, Any]] = [
+STUCK: list[dict[str, Any]] = [
     {"consumer": "payment", "keys": 3, "retrying": 0, "dead": 3, "held": 1, "oldest": Example.PLACED_AT}
 ]
 LAG: list[dict[str, Any]] = [

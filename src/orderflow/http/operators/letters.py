@@ -154,7 +154,7 @@ _EDITED = Response(200, "The event as it is now", DeadLetter, example={**example
 _PREVIEWED = Response(200, "What it would change", Preview, example=examples.PREVIEW)
 
 
-class DeadLetters:
+class DeadLetterOperations:
     """Answers from the service's own database; what changes something is done by the core."""
 
     def __init__(self, service: Service, recovery: Recovery) -> None:

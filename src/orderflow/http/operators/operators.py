@@ -12,7 +12,7 @@ from orderflow.core.operations.recovery import Recovery
 from orderflow.core.service import Service
 from orderflow.http.operation import Operation, Reply, Request, Response
 from orderflow.http.operators.asking import route
-from orderflow.http.operators.letters import DeadLetters
+from orderflow.http.operators.letters import DeadLetterOperations
 from orderflow.http.operators.outages import Outages
 from orderflow.http.operators.queues import Actions, ExpiredOperations, Queues, Republishing
 from orderflow.http.operators.repairs import RepairOperations
@@ -49,7 +49,7 @@ def operator_operations(
 ) -> Sequence[Operation]:
     """`/ops/…`."""
     return (
-        *DeadLetters(service, recovery).operations(),
+        *DeadLetterOperations(service, recovery).operations(),
         *Replays(recovery).operations(),
         *RepairOperations(recovery.repairs).operations(),
         *Outages(overruling).operations(),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from orderflow.core.operations.model import Expired, OperatorAction, ParkedSummary, Trail
+from orderflow.core.operations.model import Expired, OperatorAction, StuckSummary, Trail
 from orderflow.core.operations.port import OperatedStore, RecoveryStore
 from orderflow.core.operations.recovery import Recovery
 from orderflow.core.service import Service
@@ -16,7 +16,7 @@ from orderflow.core.store import OutboxFilter
 from orderflow.core.transport import Transport
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
 from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Limit, Position, Text, act_of, key_of, operator, route
-from orderflow.http.operators.examples import ACTIONS, EXPIRED, LAG, PARKED, PUBLISHED, REASON, REPUBLISH, TRAIL
+from orderflow.http.operators.examples import ACTIONS, EXPIRED, LAG, PUBLISHED, REASON, REPUBLISH, STUCK, TRAIL
 from orderflow.http.problems import ProblemError
 
 Instant = Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]
@@ -61,7 +61,7 @@ class Acknowledged(msgspec.Struct, frozen=True, kw_only=True):
     records: int
 
 
-_PARKED = Response(200, "The current state", list[ParkedSummary], example=PARKED)
+_STUCK = Response(200, "The current state", list[StuckSummary], example=STUCK)
 _BACKLOG = Response(200, "The current state", Backlog, example=Backlog(unsent=0, oldest_ms=0))
 _LAG = Response(200, "The current state", list[Lag], example=LAG)
 _TRAIL = Response(200, "The current state", Trail, example=TRAIL)
@@ -113,7 +113,7 @@ class Queues:
     def store(self) -> OperatedStore:
         return self._store
 
-    async def parked(self, _: Request[None]) -> Reply:
+    async def stuck(self, _: Request[None]) -> Reply:
         """Stuck keys, by consumer.
 
         How many orders (or unreadable records) wait because of an event that could not be handled, and since when.
@@ -163,7 +163,7 @@ class Queues:
     def operations(self) -> Sequence[Operation]:
         return (
             route("GET /ops/trails/{key}", self.trail, _TRAIL, parameters=(key_of,)),
-            route("GET /ops/parked", self.parked, _PARKED),
+            route("GET /ops/stuck", self.stuck, _STUCK),
             route("GET /ops/outbox", self.outbox, _BACKLOG),
             route("GET /ops/lag", self.lag, _LAG),
         )

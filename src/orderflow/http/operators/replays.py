@@ -9,7 +9,17 @@ import msgspec
 from orderflow.core.operations.model import Rehearsed, Replay, ReplayPlan
 from orderflow.core.operations.recovery import Recovery
 from orderflow.http.operation import Operation, Parameter, Reply, Request, Response
-from orderflow.http.operators.asking import CONFIRM, NOT_THERE, Limit, Position, Text, Wanted, act_of, operator, route
+from orderflow.http.operators.asking import (
+    CONFIRM,
+    NOT_THERE,
+    Limit,
+    Position,
+    Selection,
+    Text,
+    act_of,
+    operator,
+    route,
+)
 from orderflow.http.operators.examples import CONFIRMED, FILTER, REHEARSED, REPLAY, REPLAY_WANTED
 
 NOTHING = Response(409, "No dead event matches")
@@ -19,14 +29,14 @@ NOT_SO = Response(409, "The replay is not in a state that allows this")
 class RehearsalRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which events, and how many at most. The events before and behind them in their keys are rehearsed with them."""
 
-    filter: Wanted
+    filter: Selection
     limit: Limit = 100
 
 
 class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead events, how and why. `confirmed`: a person has confirmed it."""
 
-    filter: Wanted
+    filter: Selection
     plan: ReplayPlan = ReplayPlan()
     reason: Text = ""
     confirmed: bool = False

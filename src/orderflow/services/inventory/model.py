@@ -174,9 +174,9 @@ def set_stock(rows: Rows, command: SetStock, envelope: Envelope) -> Decision:
         on_hand_change=after.on_hand - before.on_hand,
         reserved_change=0,
     )
-    told = f"{before.on_hand} \u2192 {after.on_hand} free units, version {after.version}"
+    result = f"{before.on_hand} \u2192 {after.on_hand} free units, version {after.version}"
     answer = _answer(after, created=known is None)
-    return Decision(rows=(after,), facts=(movement,), answer=answer, told=told)
+    return Decision(rows=(after,), facts=(movement,), answer=answer, result=result)
 
 
 def _require_unchanged(command: SetStock, known: Stock | None) -> None:
@@ -219,8 +219,8 @@ def release_stock(rows: Rows, command: ReleaseStock, envelope: Envelope) -> Deci
         movements.append(_given_back(after, line.quantity, envelope))
     released = replace(held, status=ReservationStatus.RELEASED, released_by=envelope.id)
     answer = StockReleased(order_id=held.order_id, units=units, changed=True)
-    told = f"{units} units of {len(held.lines)} SKUs were released."
-    return Decision(rows=(*stock, released), facts=movements, answer=answer, told=told)
+    result = f"{units} units of {len(held.lines)} SKUs were released."
+    return Decision(rows=(*stock, released), facts=movements, answer=answer, result=result)
 
 
 def reservation_of(key: str) -> tuple[Ref, ...]:

@@ -65,7 +65,7 @@ from orderflow.http import (
     route,
 )
 from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
-from orderflow.services.order.model import Refund, Status
+from orderflow.services.order.model import OrderStatus, Refund
 from orderflow.services.order.storage import (
     CURSOR_PATTERN,
     OrderDetails,
@@ -99,7 +99,7 @@ PAGE_MAX = 100
 READ_ORDERS = Permission(READ.roles | {Role.SHOP}, anonymous=True)
 """Who has the role shop alone reads those of its shop."""
 
-FINAL = frozenset({Status.COMPLETED, Status.FAILED})
+FINAL = frozenset({OrderStatus.COMPLETED, OrderStatus.FAILED})
 REPLAYED = (b"idempotency-replayed", b"true")
 
 IDEMPOTENCY_KEY = Parameter(
@@ -116,7 +116,7 @@ WAIT = Parameter(
     Annotated[float, msgspec.Meta(ge=0, le=WAIT_MAX_S)],
     default=0.0,
 )
-STATUS = Parameter("status", "query", "Only orders with this status.", Status)
+STATUS = Parameter("status", "query", "Only orders with this status.", OrderStatus)
 UNFINISHED = Parameter(
     "unfinished",
     "query",
@@ -256,7 +256,7 @@ def with_response(command: PlaceOrder) -> PlaceOrder:
     """The command with the JSON by which placing is answered: the order as it begins."""
     view = OrderView(
         id=command.order_id,
-        status=Status.PENDING,
+        status=OrderStatus.PENDING,
         customer_id=command.customer_id,
         currency=command.currency,
         items=command.items,
@@ -612,7 +612,7 @@ class OrderApi:
         customer = customers.known(order.customer_id, shop) or await customers.conceal(order.customer_id, shop)
         concealed = msgspec.structs.replace(order, customer_id=customer)
         wanted = PlaceOrder(
-            order_id=uuid7(self._context.clock.wall_ms(), self._context.chance),
+            order_id=uuid7(self._context.clock.wall_ms(), self._context.rng),
             customer_id=customer,
             currency=order.currency,
             items=order.items,

@@ -50,7 +50,7 @@ from orderflow.events import (
 from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
 
 
-class Status(StrEnum):
+class OrderStatus(StrEnum):
     """Where an order stands. COMPLETED and FAILED are final."""
 
     PENDING = "PENDING"
@@ -92,7 +92,7 @@ class Order(Row, frozen=True, kw_only=True):
     items: tuple[Item, ...]
     total: int
     payment_method: str
-    status: Status
+    status: OrderStatus
     version: int
     event: str
     reason: str | None = None
@@ -108,9 +108,9 @@ class Transition(Fact, frozen=True, kw_only=True):
 
     order_id: UUID
     version: int
-    from_status: Status
+    from_status: OrderStatus
     event: str
-    to_status: Status
+    to_status: OrderStatus
     cause: UUID
 
     @property
@@ -184,14 +184,14 @@ OUT_OF_STOCK = "out_of_stock"
 
 MACHINE = StateMachine(
     name="orders",
-    initial=Status.PENDING,
+    initial=OrderStatus.PENDING,
     created_by=ORDER_PLACED,
     transitions=MappingProxyType(
         {
-            (Status.PENDING, PAYMENT_SUCCEEDED): Status.PAID,
-            (Status.PENDING, PAYMENT_FAILED): Status.FAILED,
-            (Status.PAID, STOCK_RESERVED): Status.COMPLETED,
-            (Status.PAID, STOCK_REJECTED): Status.FAILED,
+            (OrderStatus.PENDING, PAYMENT_SUCCEEDED): OrderStatus.PAID,
+            (OrderStatus.PENDING, PAYMENT_FAILED): OrderStatus.FAILED,
+            (OrderStatus.PAID, STOCK_RESERVED): OrderStatus.COMPLETED,
+            (OrderStatus.PAID, STOCK_REJECTED): OrderStatus.FAILED,
         }
     ),
 )
@@ -229,7 +229,7 @@ def place_order(rows: Rows, command: PlaceOrder) -> Decision:
         items=command.items,
         total=command.total,
         payment_method=command.payment_method,
-        status=Status.PENDING,
+        status=OrderStatus.PENDING,
         version=1,
         event=ORDER_PLACED,
         shop=command.shop,
@@ -345,7 +345,7 @@ def state_order(rows: Rows, key: str) -> Statement:
     if order is None:
         return Statement()
     placed = Stated(_placed(order), 1)
-    if order.status not in (Status.COMPLETED, Status.FAILED):
+    if order.status not in (OrderStatus.COMPLETED, OrderStatus.FAILED):
         return Statement(events=(placed,))
     return Statement(events=(placed, Stated(_told(order), 2)))
 
@@ -363,7 +363,7 @@ def _inventory_has_spoken(rows: Rows, said: StockReserved | StockRejected, event
     require_ordered(said, order.items)
     if event == STOCK_RESERVED and order.refund is not Refund.NONE:
         raise _illegal_refund(order, event)
-    if order.status is Status.PENDING and order.early is None:
+    if order.status is OrderStatus.PENDING and order.early is None:
         early = EarlyFact(event=event, event_id=event_id)
         return Decision(rows=(msgspec.structs.replace(order, early=early),))
     ended, steps = _end(order, event, event_id)
@@ -388,7 +388,7 @@ def _refund_moves(
     order = _order(rows, event.order_id)
     require_same(event, order, "customer_id", "currency", amount="total")
     is_begun = order.refund in (Refund.DUE, Refund.REFUSED)
-    is_early = order.status in (Status.PENDING, Status.PAID) and order.refund is Refund.NONE
+    is_early = order.status in (OrderStatus.PENDING, OrderStatus.PAID) and order.refund is Refund.NONE
     is_reserved = order.early is not None and order.early.event == STOCK_RESERVED
     if not is_begun and (not is_early or is_reserved):
         raise _illegal_refund(order, name)
@@ -416,7 +416,7 @@ def _illegal_refund(order: Order, event: str) -> IllegalTransitionError:
 
 
 def _advance(order: Order, event: str, event_id: UUID, reason: str | None = None) -> tuple[Order, Transition]:
-    after = Status(MACHINE.after(order.status, event))
+    after = OrderStatus(MACHINE.after(order.status, event))
     version = order.version + 1
     moved = msgspec.structs.replace(
         order,
@@ -424,7 +424,7 @@ def _advance(order: Order, event: str, event_id: UUID, reason: str | None = None
         version=version,
         event=event,
         reason=reason,
-        early=None if after in (Status.COMPLETED, Status.FAILED) else order.early,
+        early=None if after in (OrderStatus.COMPLETED, OrderStatus.FAILED) else order.early,
     )
     step = Transition(
         order_id=order.order_id,
@@ -449,7 +449,7 @@ def _placed(order: Order) -> Event:
 
 
 def _told(order: Order) -> Event:
-    if order.status is Status.COMPLETED:
+    if order.status is OrderStatus.COMPLETED:
         return OrderCompleted(
             order_id=order.order_id,
             customer_id=order.customer_id,

@@ -12,7 +12,7 @@ import msgspec
 
 from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries, view_of
 from orderflow.events import Item
-from orderflow.services.order.model import ORDER_PLACED, Obstacle, Refund, Status
+from orderflow.services.order.model import ORDER_PLACED, Obstacle, OrderStatus, Refund
 
 FIRST, LAST = UUID(int=0), UUID(int=2**128 - 1)
 PIECE = 20_000
@@ -30,7 +30,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     version: int
-    status: Status
+    status: OrderStatus
     event: str
     cause: UUID | None
     at: datetime
@@ -42,7 +42,7 @@ class OrderView(msgspec.Struct, frozen=True, kw_only=True):
     """An order as it was placed. Amounts are in minor units of `currency`."""
 
     id: UUID
-    status: Status
+    status: OrderStatus
     customer_id: Annotated[str, PERSONAL]
     currency: str
     items: tuple[Item, ...]
@@ -81,7 +81,7 @@ class OrderPage(msgspec.Struct, frozen=True, kw_only=True):
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
     """How many orders are in a state, and when the oldest of them was placed."""
 
-    status: Status
+    status: OrderStatus
     orders: int
     oldest: datetime
 
@@ -89,7 +89,7 @@ class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
 class Dwell(msgspec.Struct, frozen=True, kw_only=True):
     """How long orders were in a state that `event` has ended: the median, and what 95 % did not exceed."""
 
-    status: Status
+    status: OrderStatus
     event: str
     orders: int
     median_ms: int
@@ -139,7 +139,7 @@ class Orders:
         if not rows or (shop is not None and rows[0]["shop"] != shop):
             return None
         row = rows[0]
-        placed = Step(version=1, status=Status.PENDING, event=ORDER_PLACED, cause=None, at=row["created_at"])
+        placed = Step(version=1, status=OrderStatus.PENDING, event=ORDER_PLACED, cause=None, at=row["created_at"])
         steps = self._history.decode(row["history"]) if row["history"] is not None else ()
         refunds = self._refunds.decode(row["refunds"]) if row["refunds"] is not None else ()
         stuck = self._stuck.decode(row["stuck"]) if row["stuck"] is not None else {}
@@ -153,16 +153,16 @@ class Orders:
         )
 
     async def page(
-        self, status: Status | None, before: UUID | None, limit: int, shop: str | None = None
+        self, status: OrderStatus | None, before: UUID | None, limit: int, shop: str | None = None
     ) -> OrderPage:
         """Up to `limit` orders placed before the order `before`, newest first; of this `shop`, if one is named."""
         of_shop: tuple[str, ...] = ()
         query = {
             None: "list_orders",
-            Status.PENDING: "list_unfinished",
-            Status.PAID: "list_unfinished",
-            Status.COMPLETED: "list_completed",
-            Status.FAILED: "list_failed",
+            OrderStatus.PENDING: "list_unfinished",
+            OrderStatus.PAID: "list_unfinished",
+            OrderStatus.COMPLETED: "list_completed",
+            OrderStatus.FAILED: "list_failed",
         }[status]
         if shop is not None:
             query, of_shop = "list_of_shop", (shop,)
@@ -179,7 +179,7 @@ class Orders:
         self,
         customers: Sequence[str] | None,
         sku: str | None,
-        status: Status | None,
+        status: OrderStatus | None,
         before: UUID | None,
         limit: int,
         shop: str | None = None,
@@ -198,10 +198,10 @@ class Orders:
         unfinished = await self._database.fetch(self._queries["unfinished_by_status"], COUNTED_MAX)
         dwell = await self._database.fetch(self._queries["dwell_times"], SAMPLE_MAX)
         return OrderStates(
-            unfinished=tuple(view_of(Unfinished, row, status=Status(row["status"])) for row in unfinished),
+            unfinished=tuple(view_of(Unfinished, row, status=OrderStatus(row["status"])) for row in unfinished),
             dwell=tuple(
                 Dwell(
-                    status=Status(row["status"]),
+                    status=OrderStatus(row["status"]),
                     event=row["event"],
                     orders=row["orders"],
                     median_ms=round(row["median"].total_seconds() * 1000),
@@ -253,7 +253,7 @@ class Orders:
         return view_of(OrderSummary, row, **self._converted(row))
 
     def _converted(self, row: Record) -> Mapping[str, Any]:
-        status, refund = Status(row["status"]), Refund(row["refund"])
+        status, refund = OrderStatus(row["status"]), Refund(row["refund"])
         return {"id": row["order_id"], "status": status, "refund": refund, "items": self._items.decode(row["items"])}
 
 

@@ -27,14 +27,14 @@ from orderflow.http import (
     page_limit,
     route,
 )
-from orderflow.services.payment.messages import Outcome, PaymentSettled, SettlePayment
-from orderflow.services.payment.model import Status
+from orderflow.services.payment.messages import PaymentSettled, SettlementOutcome, SettlePayment
+from orderflow.services.payment.model import PaymentStatus
 from orderflow.services.payment.storage import PaymentPage, Payments, PaymentView
 
 PAGE_MAX = 100
 
 ORDER_ID = Parameter("order_id", "path", "The order's id.", UUID)
-STATUS = Parameter("status", "query", "Only payments with this status.", Status)
+STATUS = Parameter("status", "query", "Only payments with this status.", PaymentStatus)
 LIMIT = page_limit(PAGE_MAX, default=20)
 CURSOR = Parameter("cursor", "query", "The `next` of the previous page.", UUID)
 MISSING = Response(404, "There is no payment of this order.")
@@ -75,7 +75,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     refused.
     """
 
-    outcome: Outcome
+    outcome: SettlementOutcome
     reason: Annotated[Text, msgspec.Meta(max_length=500)] = ""
     confirmed: bool = False
 

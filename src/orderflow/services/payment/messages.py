@@ -75,7 +75,7 @@ BANK_ANSWERS: tuple[type[BankAnswer], ...] = (
 )
 
 
-class Outcome(StrEnum):
+class SettlementOutcome(StrEnum):
     """What an operator can say of a payment.
 
     REFUNDED: the customer has the money back, from the bank or in another way. ASK_AGAIN: what the bank refused to
@@ -96,7 +96,7 @@ class SettlePayment(Command, frozen=True, kw_only=True):
     PERMISSION: ClassVar[Permission] = APPROVE
 
     order_id: UUID
-    outcome: Outcome
+    outcome: SettlementOutcome
 
     @property
     def key(self) -> str:

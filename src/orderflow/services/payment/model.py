@@ -46,16 +46,16 @@ from orderflow.services.payment.messages import (
     ChargeApproved,
     ChargeRefused,
     ChargeUnknown,
-    Outcome,
     PaymentSettled,
     RefundApproved,
     RefundRefused,
     RefundUnknown,
+    SettlementOutcome,
     SettlePayment,
 )
 
 
-class Status(StrEnum):
+class PaymentStatus(StrEnum):
     """Where a payment stands. UNKNOWN: the bank did not answer in time and is being asked again.
     REFUND_REFUSED: the bank refuses the refund, and an operator has to settle it.
     """
@@ -98,7 +98,7 @@ class Payment(Row, frozen=True, kw_only=True):
     items: tuple[Item, ...]
     amount: int
     payment_method: str
-    status: Status
+    status: PaymentStatus
     version: int
     event: str
     captured: int = 0
@@ -130,28 +130,28 @@ BY_OPERATOR = "settled_by_operator"
 
 MACHINE = StateMachine(
     name="payments",
-    initial=Status.CHARGING,
+    initial=PaymentStatus.CHARGING,
     created_by=ORDER_PLACED,
     transitions=MappingProxyType(
         {
-            (Status.CHARGING, CHARGE_APPROVED): Status.CAPTURED,
-            (Status.CHARGING, CHARGE_REFUSED): Status.DECLINED,
-            (Status.CHARGING, CHARGE_UNKNOWN): Status.UNKNOWN,
-            (Status.UNKNOWN, CHARGE_APPROVED): Status.CAPTURED,
-            (Status.UNKNOWN, CHARGE_REFUSED): Status.DECLINED,
-            (Status.CHARGING, SETTLED_AS_CHARGED): Status.CAPTURED,
-            (Status.CHARGING, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
-            (Status.UNKNOWN, SETTLED_AS_CHARGED): Status.CAPTURED,
-            (Status.UNKNOWN, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
-            (Status.CAPTURED, STOCK_REJECTED): Status.REFUND_DUE,
-            (Status.REFUND_DUE, REFUND_APPROVED): Status.REFUNDED,
-            (Status.REFUND_DUE, REFUND_REFUSED): Status.REFUND_REFUSED,
-            (Status.REFUND_REFUSED, REFUND_APPROVED): Status.REFUNDED,
-            (Status.REFUND_REFUSED, REFUND_ASKED_AGAIN): Status.REFUND_DUE,
-            (Status.REFUND_DUE, SETTLED_AS_REFUNDED): Status.REFUNDED,
-            (Status.REFUND_REFUSED, SETTLED_AS_REFUNDED): Status.REFUNDED,
-            (Status.REFUND_DUE, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
-            (Status.REFUND_REFUSED, SETTLED_AS_NOT_CHARGED): Status.DECLINED,
+            (PaymentStatus.CHARGING, CHARGE_APPROVED): PaymentStatus.CAPTURED,
+            (PaymentStatus.CHARGING, CHARGE_REFUSED): PaymentStatus.DECLINED,
+            (PaymentStatus.CHARGING, CHARGE_UNKNOWN): PaymentStatus.UNKNOWN,
+            (PaymentStatus.UNKNOWN, CHARGE_APPROVED): PaymentStatus.CAPTURED,
+            (PaymentStatus.UNKNOWN, CHARGE_REFUSED): PaymentStatus.DECLINED,
+            (PaymentStatus.CHARGING, SETTLED_AS_CHARGED): PaymentStatus.CAPTURED,
+            (PaymentStatus.CHARGING, SETTLED_AS_NOT_CHARGED): PaymentStatus.DECLINED,
+            (PaymentStatus.UNKNOWN, SETTLED_AS_CHARGED): PaymentStatus.CAPTURED,
+            (PaymentStatus.UNKNOWN, SETTLED_AS_NOT_CHARGED): PaymentStatus.DECLINED,
+            (PaymentStatus.CAPTURED, STOCK_REJECTED): PaymentStatus.REFUND_DUE,
+            (PaymentStatus.REFUND_DUE, REFUND_APPROVED): PaymentStatus.REFUNDED,
+            (PaymentStatus.REFUND_DUE, REFUND_REFUSED): PaymentStatus.REFUND_REFUSED,
+            (PaymentStatus.REFUND_REFUSED, REFUND_APPROVED): PaymentStatus.REFUNDED,
+            (PaymentStatus.REFUND_REFUSED, REFUND_ASKED_AGAIN): PaymentStatus.REFUND_DUE,
+            (PaymentStatus.REFUND_DUE, SETTLED_AS_REFUNDED): PaymentStatus.REFUNDED,
+            (PaymentStatus.REFUND_REFUSED, SETTLED_AS_REFUNDED): PaymentStatus.REFUNDED,
+            (PaymentStatus.REFUND_DUE, SETTLED_AS_NOT_CHARGED): PaymentStatus.DECLINED,
+            (PaymentStatus.REFUND_REFUSED, SETTLED_AS_NOT_CHARGED): PaymentStatus.DECLINED,
         }
     ),
 )
@@ -159,8 +159,8 @@ MACHINE = StateMachine(
 
 ORDERED = ("customer_id", "currency", "items", "total")
 
-OPEN_CHARGE = (Status.CHARGING, Status.UNKNOWN)
-OPEN_REFUND = (Status.REFUND_DUE, Status.REFUND_REFUSED)
+OPEN_CHARGE = (PaymentStatus.CHARGING, PaymentStatus.UNKNOWN)
+OPEN_REFUND = (PaymentStatus.REFUND_DUE, PaymentStatus.REFUND_REFUSED)
 VOIDED_FROM = 4
 """The version that a payment has at least when it is voided: charging, captured and refund due came before."""
 
@@ -197,7 +197,7 @@ def order_placed(rows: Rows, event: OrderPlaced) -> Decision:
         items=event.items,
         amount=event.total,
         payment_method=event.payment_method,
-        status=Status.CHARGING,
+        status=PaymentStatus.CHARGING,
         version=1,
         event=ORDER_PLACED,
     )
@@ -212,7 +212,7 @@ def charge_approved(rows: Rows, answer: ChargeApproved) -> Decision:
         return Decision()
     if payment.charge_reference is not None:
         raise ContradictionError(f"charged as {payment.charge_reference} and as {answer.reference}")
-    if payment.status is Status.DECLINED:
+    if payment.status is PaymentStatus.DECLINED:
         raise ContradictionError(f"declined ({payment.reason}), and charged as {answer.reference}")
     return captured(payment, CHARGE_APPROVED, answer.reference)
 
@@ -221,7 +221,7 @@ def charge_approved(rows: Rows, answer: ChargeApproved) -> Decision:
 def charge_refused(rows: Rows, answer: ChargeRefused) -> Decision:
     """The bank declines for good: PaymentFailed. An operator who has said so before was right."""
     payment = payment_of(rows, answer.order_id)
-    if payment.status is Status.DECLINED:
+    if payment.status is PaymentStatus.DECLINED:
         return Decision()
     if payment.charge_reference is not None:
         raise ContradictionError(f"charged as {payment.charge_reference}, and declined ({answer.reason})")
@@ -232,10 +232,10 @@ def charge_refused(rows: Rows, answer: ChargeRefused) -> Decision:
 def charge_unknown(rows: Rows, answer: ChargeUnknown) -> Decision:
     """No answer in time: ask again under the same key, until the bank has said what it did."""
     payment = payment_of(rows, answer.order_id)
-    if payment.status is Status.CHARGING:
+    if payment.status is PaymentStatus.CHARGING:
         payment = advance(payment, CHARGE_UNKNOWN)
         return Decision(rows=(payment,), intents=(charge_intent(payment),))
-    if payment.status is Status.UNKNOWN:
+    if payment.status is PaymentStatus.UNKNOWN:
         return Decision(intents=(charge_intent(payment),))
     return Decision()
 
@@ -280,7 +280,7 @@ def declined(payment: Payment, event: str, reason: str) -> Decision:
 
 def advance(payment: Payment, event: str, **changes: Any) -> Payment:
     """The payment after the event. Raises IllegalTransitionError."""
-    after = Status(MACHINE.after(payment.status, event))
+    after = PaymentStatus(MACHINE.after(payment.status, event))
     return replace(payment, status=after, version=payment.version + 1, event=event, **changes)
 
 
@@ -322,7 +322,7 @@ def refund_approved(rows: Rows, answer: RefundApproved) -> Decision:
 def refund_refused(rows: Rows, answer: RefundRefused) -> Decision:
     """The bank will not give the money back: it is not asked any more, and RefundFailed says so."""
     payment = payment_of(rows, answer.order_id)
-    if payment.status is Status.REFUND_REFUSED or _is_settled(payment):
+    if payment.status is PaymentStatus.REFUND_REFUSED or _is_settled(payment):
         return Decision()
     if payment.refund_reference is not None:
         raise ContradictionError(f"refunded as {payment.refund_reference}, and refused ({answer.reason})")
@@ -341,9 +341,9 @@ def refund_refused(rows: Rows, answer: RefundRefused) -> Decision:
 def refund_unknown(rows: Rows, answer: RefundUnknown) -> Decision:
     """No answer in time: ask again under the same key."""
     payment = payment_of(rows, answer.order_id)
-    if payment.status is Status.REFUND_DUE:
+    if payment.status is PaymentStatus.REFUND_DUE:
         return Decision(intents=(refund_intent(payment),))
-    if payment.status in (Status.REFUNDED, Status.REFUND_REFUSED) or _is_settled(payment):
+    if payment.status in (PaymentStatus.REFUNDED, PaymentStatus.REFUND_REFUSED) or _is_settled(payment):
         return Decision()
     raise IllegalTransitionError(MACHINE.name, payment.status, REFUND_UNKNOWN)
 
@@ -351,13 +351,13 @@ def refund_unknown(rows: Rows, answer: RefundUnknown) -> Decision:
 def refunded(payment: Payment, event: str, reference: str) -> Decision:
     """Everything that was captured is back. Raises IllegalTransitionError."""
     back = advance(payment, event, refunded=payment.captured, refund_reference=reference, refund_refusal=None)
-    told = PaymentRefunded(
+    published = PaymentRefunded(
         order_id=payment.order_id,
         customer_id=payment.customer_id,
         currency=payment.currency,
         amount=payment.captured,
     )
-    return Decision(rows=(back,), events=(told,))
+    return Decision(rows=(back,), events=(published,))
 
 
 def voided(payment: Payment) -> Decision:
@@ -370,13 +370,13 @@ def voided(payment: Payment) -> Decision:
         reason=BY_OPERATOR,
         refund_refusal=None,
     )
-    told = PaymentVoided(
+    published = PaymentVoided(
         order_id=payment.order_id,
         customer_id=payment.customer_id,
         currency=payment.currency,
         amount=payment.captured,
     )
-    return Decision(rows=(void,), events=(told,))
+    return Decision(rows=(void,), events=(published,))
 
 
 def refund_intent(payment: Payment) -> Intent:
@@ -404,37 +404,37 @@ def settle_payment(rows: Rows, command: SettlePayment) -> Decision:
     """
     payment = payment_of(rows, command.order_id)
     if _is_settled_so(payment, command.outcome):
-        return Decision(answer=_answer(payment, changed=False), told=f"{command.outcome}: {payment.status} before")
+        return Decision(answer=_answer(payment, changed=False), result=f"{command.outcome}: {payment.status} before")
     decision = _settled(payment, command.outcome)
     [after] = decision.rows
     assert isinstance(after, Payment)
-    return replace(decision, answer=_answer(after, changed=True), told=f"{command.outcome}: {after.status}")
+    return replace(decision, answer=_answer(after, changed=True), result=f"{command.outcome}: {after.status}")
 
 
-def _settled(payment: Payment, outcome: Outcome) -> Decision:
+def _settled(payment: Payment, outcome: SettlementOutcome) -> Decision:
     match outcome:
-        case Outcome.CHARGED:
+        case SettlementOutcome.CHARGED:
             _require(payment, OPEN_CHARGE, "charge")
             decision = captured(payment, SETTLED_AS_CHARGED, BY_OPERATOR)
             return replace(decision, closes=(charge_intent(payment).key,))
-        case Outcome.NOT_CHARGED if payment.status in OPEN_REFUND:
+        case SettlementOutcome.NOT_CHARGED if payment.status in OPEN_REFUND:
             _require_only_said_to_be_charged(payment)
             return replace(voided(payment), closes=(refund_intent(payment).key,))
-        case Outcome.NOT_CHARGED:
+        case SettlementOutcome.NOT_CHARGED:
             _require(payment, OPEN_CHARGE, "charge")
             decision = declined(payment, SETTLED_AS_NOT_CHARGED, BY_OPERATOR)
             return replace(decision, closes=(charge_intent(payment).key,))
-        case Outcome.REFUNDED:
+        case SettlementOutcome.REFUNDED:
             _require(payment, OPEN_REFUND, "refund")
             decision = refunded(payment, SETTLED_AS_REFUNDED, BY_OPERATOR)
             return replace(decision, closes=(refund_intent(payment).key,))
-        case Outcome.ASK_AGAIN:
-            _require(payment, (Status.REFUND_REFUSED,), "refund")
+        case SettlementOutcome.ASK_AGAIN:
+            _require(payment, (PaymentStatus.REFUND_REFUSED,), "refund")
             due = advance(payment, REFUND_ASKED_AGAIN, refund_refusal=None)
             return Decision(rows=(due,), intents=(refund_intent(due),))
 
 
-def _require(payment: Payment, states: tuple[Status, ...], what: str) -> None:
+def _require(payment: Payment, states: tuple[PaymentStatus, ...], what: str) -> None:
     if payment.status not in states:
         raise RefusedError(f"the {what} of order {payment.order_id} is not open: its payment is {payment.status}")
 
@@ -447,16 +447,16 @@ def _require_only_said_to_be_charged(payment: Payment) -> None:
         )
 
 
-def _is_settled_so(payment: Payment, outcome: Outcome) -> bool:
+def _is_settled_so(payment: Payment, outcome: SettlementOutcome) -> bool:
     match outcome:
-        case Outcome.CHARGED:
+        case SettlementOutcome.CHARGED:
             return payment.charge_reference == BY_OPERATOR
-        case Outcome.NOT_CHARGED:
+        case SettlementOutcome.NOT_CHARGED:
             return payment.reason == BY_OPERATOR
-        case Outcome.REFUNDED:
+        case SettlementOutcome.REFUNDED:
             return payment.refund_reference == BY_OPERATOR
-        case Outcome.ASK_AGAIN:
-            return payment.status is Status.REFUND_DUE
+        case SettlementOutcome.ASK_AGAIN:
+            return payment.status is PaymentStatus.REFUND_DUE
 
 
 def _answer(payment: Payment, *, changed: bool) -> PaymentSettled:
@@ -487,23 +487,23 @@ def state_payment(rows: Rows, key: str) -> Statement:
     payment = None if order_id is None else rows.get(Payment, order_id)
     if payment is None:
         return Statement()
-    asked = replace(payment, status=Status.CHARGING)
+    asked = replace(payment, status=PaymentStatus.CHARGING)
     paid = _stated(captured(asked, CHARGE_APPROVED, ""), 1)
-    due = replace(payment, status=Status.REFUND_DUE, captured=payment.amount)
+    due = replace(payment, status=PaymentStatus.REFUND_DUE, captured=payment.amount)
     match payment.status:
-        case Status.CHARGING | Status.UNKNOWN:
+        case PaymentStatus.CHARGING | PaymentStatus.UNKNOWN:
             return Statement(intents=(charge_intent(payment),))
-        case Status.CAPTURED:
+        case PaymentStatus.CAPTURED:
             return Statement(events=(paid,))
-        case Status.REFUND_DUE:
+        case PaymentStatus.REFUND_DUE:
             return Statement(events=(paid,), intents=(refund_intent(payment),))
-        case Status.REFUND_REFUSED:
+        case PaymentStatus.REFUND_REFUSED:
             return Statement(events=(paid, Stated(_refused(payment), 0)))
-        case Status.REFUNDED:
+        case PaymentStatus.REFUNDED:
             return Statement(events=(paid, _stated(refunded(due, REFUND_APPROVED, ""), 0)))
-        case Status.DECLINED if payment.event == SETTLED_AS_NOT_CHARGED and payment.version >= VOIDED_FROM:
+        case PaymentStatus.DECLINED if payment.event == SETTLED_AS_NOT_CHARGED and payment.version >= VOIDED_FROM:
             return Statement(events=(paid, _stated(voided(due), 0)))
-        case Status.DECLINED:
+        case PaymentStatus.DECLINED:
             return Statement(events=(_stated(declined(asked, CHARGE_REFUSED, payment.reason or ""), 1),))
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from orderflow import PERSONAL, Database, Record, ServiceContext, load_queries, view_of
-from orderflow.services.payment.model import Status
+from orderflow.services.payment.model import PaymentStatus
 
 LAST = UUID(int=2**128 - 1)
 COUNTED_MAX = 1_000
@@ -28,7 +28,7 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     amount: int
     payment_method: Annotated[str, PERSONAL]
-    status: Status
+    status: PaymentStatus
     captured: int
     refunded: int
     reason: str | None
@@ -69,14 +69,14 @@ class Payments:
         rows = await self._database.fetch(self._queries["show_payment"], order_id)
         return _view(rows[0]) if rows else None
 
-    async def page(self, status: Status | None, before: UUID | None, limit: int) -> PaymentPage:
+    async def page(self, status: PaymentStatus | None, before: UUID | None, limit: int) -> PaymentPage:
         """Up to `limit` payments of orders placed before the order `before`, newest first."""
         match status:
             case None:
                 query = "list_payments"
-            case Status.REFUND_REFUSED:
+            case PaymentStatus.REFUND_REFUSED:
                 query = "list_refused"
-            case Status.CHARGING | Status.UNKNOWN | Status.REFUND_DUE:
+            case PaymentStatus.CHARGING | PaymentStatus.UNKNOWN | PaymentStatus.REFUND_DUE:
                 query = "list_open"
             case _:
                 query = "list_ended"
@@ -91,7 +91,7 @@ class Payments:
 
 
 def _view(row: Record) -> PaymentView:
-    return view_of(PaymentView, row, status=Status(row["status"]))
+    return view_of(PaymentView, row, status=PaymentStatus(row["status"]))
 
 
 async def alarms(context: ServiceContext) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from inspect import cleandoc
 import click
 import msgspec
 
-from orderflow.simulation.exhaustive.search import Counterexample, Found, Search
+from orderflow.simulation.exhaustive.search import Counterexample, Search, SearchResult
 from orderflow.simulation.exhaustive.setting import RUNS, Bounds, Run, setting_of
 from orderflow.simulation.exhaustive.space import Space
 from orderflow.simulation.process import Code
@@ -61,7 +61,7 @@ assert main.help is not None
 main.help = cleandoc(main.help).replace("{runs}", "\n".join(f"  {name:10} {run.about}" for name, run in RUNS.items()))
 
 
-def explore(run: Run, code: Code | None = None) -> Found:
+def explore(run: Run, code: Code | None = None) -> SearchResult:
     """Search to the end; on a terminal, say how far it is."""
     shown = sys.stderr.isatty()
 
@@ -75,7 +75,7 @@ def explore(run: Run, code: Code | None = None) -> Found:
     return found
 
 
-def told(name: str, run: Run, found: Found) -> Iterator[str]:
+def told(name: str, run: Run, found: SearchResult) -> Iterator[str]:
     """What was seen, in sentences."""
     orders = "one order" if run.orders == 1 else "two orders"
     yield f"{name}: {orders}, {run.about}"

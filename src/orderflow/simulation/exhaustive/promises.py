@@ -16,16 +16,16 @@ import msgspec
 
 from orderflow.audit.findings import Finding
 from orderflow.audit.promises import check
-from orderflow.bank import Charge, MemoryBook, Refund
+from orderflow.bank import BankRefund, Charge, MemoryBook
 from orderflow.core.envelopes import header_text
 from orderflow.core.inbox import InboxState
 from orderflow.core.service import Fact, Row
 from orderflow.core.store import OutboxRecord
-from orderflow.core.testing.state import Asked, State, Waiting
+from orderflow.core.testing.state import KeptEvent, MemoryTables, StoredIntent
 from orderflow.simulation.books import books_of
 from orderflow.simulation.exhaustive.setting import Booked, Setting, Shopping
 from orderflow.simulation.exhaustive.stored import MadeToFailError, Stored, Taken
-from orderflow.simulation.model import ORDER_STEPS, PAYMENT_STEPS, REFUND_STEPS, SAID, Wanted
+from orderflow.simulation.model import ORDER_STEPS, PAYMENT_STEPS, REFUND_STEPS, SAID, ExpectedOrder
 
 BY_WORD = "settled_by_operator"
 STEPS_BY_WORD: Mapping[str, Sequence[str]] = MappingProxyType(
@@ -63,11 +63,11 @@ class Tables:
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
-        self.state = State(
+        self.state = MemoryTables(
             rows=dict(stored.rows),
             facts=dict(stored.facts),
-            parked={place: Waiting(at, event, 0, 0) for place, (at, event) in enumerate(stored.parked)},
-            intents={key: Asked(intent, 0) for key, intent in stored.intents.items()},
+            parked={place: KeptEvent(at, event, 0, 0) for place, (at, event) in enumerate(stored.parked)},
+            intents={key: StoredIntent(intent, 0) for key, intent in stored.intents.items()},
         )
         self.is_busy = bool(stored.intents) or any(head.state is InboxState.PARKED for _, head in stored.heads())
         self._lines: dict[str, list[Any]] = {}
@@ -113,11 +113,11 @@ class View:
         return [line for line in self.book if (line.kind, line.order_id) == (kind, order_id)]
 
 
-class Judge:
+class PromiseCheck:
     """Knows what the shops want and what was put on the shelves, and says in sentences what is not so."""
 
     def __init__(self, setting: Setting) -> None:
-        self._wanted = {str(shop.first.order_id): shop.wanted for shop in setting.shops}
+        self._wanted = {str(shop.first.order_id): shop.expected for shop in setting.shops}
 
     def is_placed(self, order: Tables, shop: Shopping) -> bool:
         return order.one("orders", str(shop.first.order_id)) is not None
@@ -190,25 +190,25 @@ class Judge:
     def _told_so(self, order_id: str, answer: Any) -> Iterator[str]:
         """The answer says what was ordered, in whole numbers."""
         said = msgspec.json.decode(answer.response) if answer is not None else {}
-        wanted = self._wanted.get(order_id)
-        right = (order_id, wanted.currency, wanted.total) if wanted is not None else ()
+        expected = self._wanted.get(order_id)
+        right = (order_id, expected.currency, expected.total) if expected is not None else ()
         total = said.get("total")
         if (said.get("id"), said.get("currency"), total) != right or type(total) is not int:
-            yield f"the shop is answered {said}, wanted is {right}"
+            yield f"the shop is answered {said}, expected {right}"
 
     def _event(self, kind: str, record: OutboxRecord) -> Iterator[str]:
         told = msgspec.json.decode(record.value or b"null")
-        wanted = self._wanted.get(str(told.get("order_id")))
-        if wanted is None:
+        expected = self._wanted.get(str(told.get("order_id")))
+        if expected is None:
             yield f"{kind} is about {told.get('order_id')}, which nobody has ordered so"
             return
         right = {
-            "customer_id": wanted.customer_id,
-            "currency": wanted.currency,
-            "total": wanted.total,
-            "amount": wanted.total,
-            "items": [{"sku": sku, "quantity": count, "unit_price": price} for sku, count, price in wanted.lines],
-            "payment_method": wanted.payment_method,
+            "customer_id": expected.customer_id,
+            "currency": expected.currency,
+            "total": expected.total,
+            "amount": expected.total,
+            "items": [{"sku": sku, "quantity": count, "unit_price": price} for sku, count, price in expected.lines],
+            "payment_method": expected.payment_method,
         }
         for name, found in told.items():
             if name in right and (found != right[name] or type(found) is not type(right[name])):
@@ -218,16 +218,16 @@ class Judge:
 
     def state(self, view: View, at_rest: bool) -> Iterator[str]:
         """What is not as it must be at every moment, or when nothing is under way any more."""
-        for order_id, wanted in self._wanted.items():
-            yield from self._order(view, order_id, wanted)
-            yield from self._money(view, order_id, wanted)
-            yield from self._notices(view, order_id, wanted)
+        for order_id, expected in self._wanted.items():
+            yield from self._order(view, order_id, expected)
+            yield from self._money(view, order_id, expected)
+            yield from self._notices(view, order_id, expected)
             if at_rest:
                 yield from self._end(view, order_id)
         yield from self._stock(view)
         yield from self._audit(view, at_rest)
 
-    def _order(self, view: View, order_id: str, wanted: Wanted) -> Iterator[str]:
+    def _order(self, view: View, order_id: str, expected: ExpectedOrder) -> Iterator[str]:
         order, payment = view.order.one("orders", order_id), view.payment.one("payments", order_id)
         reservation = view.inventory.one("reservations", order_id)
         booked = any(line.order_id == order_id for line in view.book)
@@ -235,36 +235,36 @@ class Judge:
             if payment or reservation or _notices(view, order_id) or booked:
                 yield f"{order_id} was not placed, and others know of it"
             return
-        yield from _same(f"the order {order_id}", order, order.total, wanted)
+        yield from _same(f"the order {order_id}", order, order.total, expected)
         if payment is not None:
-            yield from _same(f"the payment of {order_id}", payment, payment.amount, wanted)
+            yield from _same(f"the payment of {order_id}", payment, payment.amount, expected)
         rejected = reservation is not None and reservation.status == "REJECTED"
         if reservation is not None:
             units = {line.sku: line.quantity for line in reservation.lines}
-            if units != ({} if rejected else dict(wanted.units)) or rejected != bool(reservation.missing):
+            if units != ({} if rejected else dict(expected.units)) or rejected != bool(reservation.missing):
                 yield f"{order_id} is {reservation.status} with {units}"
         yield from _may_be(order, payment, reservation, rejected)
 
-    def _money(self, view: View, order_id: str, wanted: Wanted) -> Iterator[str]:
+    def _money(self, view: View, order_id: str, expected: ExpectedOrder) -> Iterator[str]:
         """What the bank has booked, and what payment has."""
         payment, reservation = view.payment.one("payments", order_id), view.inventory.one("reservations", order_id)
         charges, refunds = view.booked("charge", order_id), view.booked("refund", order_id)
         for kind, lines in (("charge", charges), ("refund", refunds)):
-            right = (f"{kind}:{order_id}", wanted.total, wanted.currency)
+            right = (f"{kind}:{order_id}", expected.total, expected.currency)
             if len(lines) > 1 or any((line.key, line.amount, line.currency) != right for line in lines):
                 yield f"the bank has booked {lines}, right is one {kind} {right}"
         if refunds and (reservation is None or reservation.status != "REJECTED"):
             yield f"{order_id} is refunded, and its stock was not rejected"
         if payment is not None:
-            yield from _books_agree(view, payment, wanted.total)
+            yield from _books_agree(view, payment, expected.total)
             yield from _is_asked(view, payment)
 
-    def _notices(self, view: View, order_id: str, wanted: Wanted) -> Iterator[str]:
+    def _notices(self, view: View, order_id: str, expected: ExpectedOrder) -> Iterator[str]:
         payment, reservation = view.payment.one("payments", order_id), view.inventory.one("reservations", order_id)
         status = "" if payment is None else str(payment.status)
         stock = "" if reservation is None else str(reservation.status)
-        digits = DIGITS[wanted.currency]
-        amount = f"{wanted.total / 10**digits:.{digits}f} {wanted.currency}"
+        digits = DIGITS[expected.currency]
+        amount = f"{expected.total / 10**digits:.{digits}f} {expected.currency}"
         for notice in _notices(view, order_id):
             true = {
                 "completed": stock == "RESERVED",
@@ -272,7 +272,7 @@ class Judge:
                 "refunded": status == "REFUNDED",
                 "not_charged": _is_void(payment),
             }
-            if not true[str(notice.outcome)] or notice.customer_id != wanted.customer_id:
+            if not true[str(notice.outcome)] or notice.customer_id != expected.customer_id:
                 yield f"{notice.customer_id} is told that {order_id} is {notice.outcome}: {status} {stock}"
             if (notice.outcome == "refunded" or notice.reason == status == "DECLINED") and amount not in notice.text:
                 yield f"the notice of {order_id} does not say {amount}: {notice.text}"
@@ -382,12 +382,12 @@ def _is_asked(view: View, payment: Any) -> Iterator[str]:
             yield f"the {kind} of {payment.id} is {'' if is_open else 'not '}asked for: it is {payment.status}"
 
 
-def _same(what: str, row: Any, total: object, wanted: Wanted) -> Iterator[str]:
+def _same(what: str, row: Any, total: object, expected: ExpectedOrder) -> Iterator[str]:
     lines = tuple((item.sku, item.quantity, item.unit_price) for item in row.items)
     found = (row.customer_id, row.currency, lines, row.payment_method, total)
-    right = (wanted.customer_id, wanted.currency, wanted.lines, wanted.payment_method, wanted.total)
+    right = (expected.customer_id, expected.currency, expected.lines, expected.payment_method, expected.total)
     if found != right or type(total) is not int:
-        yield f"{what} is {found!r}, wanted is {right!r}"
+        yield f"{what} is {found!r}, expected {right!r}"
 
 
 def _may_fail(before: Stored, error: str) -> bool:
@@ -480,7 +480,7 @@ def _as_book(book: frozenset[Booked]) -> MemoryBook:
                 key=line.key, payment_method="", decline_code=line.code or None, reference="", **about
             )
         elif line.kind == "refund":
-            found.refunds[line.key] = Refund(key=line.key, charge="", reference="", **about)
+            found.refunds[line.key] = BankRefund(key=line.key, charge="", reference="", **about)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from orderflow.simulation.exhaustive.space import Kind, Space, State
+from orderflow.simulation.exhaustive.space import Space, State, StepKind
 
 STATES_MAX = 3_000_000
 TOLD_EVERY = 5_000
@@ -23,7 +23,7 @@ class Counterexample(msgspec.Struct, frozen=True):
     broken: Sequence[str]
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a search has seen. `transitions` are steps between states, with those that lead back to where they began;
     `delivered_again` are deliveries that changed nothing, `stored` the things that a service can have stored. `depth`
     is the longest of the shortest ways. Not `whole`: it ended before all states were seen.
@@ -63,7 +63,7 @@ class Search:
         self._resting = bytearray()
         self._depths = array("H")
 
-    def run(self) -> Found:
+    def run(self) -> SearchResult:
         """Raises nothing: what is broken is in what was found."""
         started = time.perf_counter()
         self._add(self._space.first, -1, 0)
@@ -78,7 +78,7 @@ class Search:
         ended = self._ended() if whole else ()
         if whole:
             broken = self._without_end(ended)
-        return Found(
+        return SearchResult(
             states=len(self._states),
             transitions=self._transitions,
             delivered_again=self._space.delivered_again,
@@ -115,8 +115,8 @@ class Search:
             after = numbers.get(move.after)
             if after is None:
                 after = self._add(move.after, number, depth)
-            if after != number and move.kind is not Kind.FAULT:
-                sources, targets = edges.system if move.kind is Kind.SYSTEM else edges.others
+            if after != number and move.kind is not StepKind.FAULT:
+                sources, targets = edges.system if move.kind is StepKind.SYSTEM else edges.others
                 sources.append(number)
                 targets.append(after)
         return None

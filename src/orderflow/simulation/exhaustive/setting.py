@@ -22,9 +22,9 @@ from orderflow.events.order import Item
 from orderflow.services.inventory.messages import SetStock
 from orderflow.services.order.api import with_response
 from orderflow.services.order.messages import PlaceOrder
-from orderflow.services.payment.messages import Outcome
+from orderflow.services.payment.messages import SettlementOutcome
 from orderflow.services.payment.service import BankGateway
-from orderflow.simulation.model import Wanted
+from orderflow.simulation.model import ExpectedOrder
 
 APPLE, PEAR = "apple", "pear"
 SHELVES: Mapping[str, int] = MappingProxyType({APPLE: 3, PEAR: 1})
@@ -100,7 +100,7 @@ class Shopping(NamedTuple):
     """
 
     letter: str
-    wanted: Wanted
+    expected: ExpectedOrder
     first: PlaceOrder
     again: PlaceOrder
     other: PlaceOrder
@@ -129,24 +129,24 @@ def setting_of(run: Run) -> Setting:
 
 def _shopping(letter: str, currency: str, cart: Mapping[str, int]) -> Shopping:
     lines = tuple((sku, quantity, PRICES[sku]) for sku, quantity in cart.items())
-    wanted = Wanted(customer_id=f"customer {letter}", currency=currency, lines=lines, payment_method=METHOD)
+    expected = ExpectedOrder(customer_id=f"customer {letter}", currency=currency, lines=lines, payment_method=METHOD)
     return Shopping(
         letter,
-        wanted,
-        first=_command(letter, wanted, "first"),
-        again=_command(letter, wanted, "again"),
-        other=_command(letter, wanted, "other"),
+        expected,
+        first=_command(letter, expected, "first"),
+        again=_command(letter, expected, "again"),
+        other=_command(letter, expected, "other"),
     )
 
 
-def _command(letter: str, wanted: Wanted, which: str) -> PlaceOrder:
+def _command(letter: str, expected: ExpectedOrder, which: str) -> PlaceOrder:
     """The ids of two requests differ: each is made at the edge."""
     command = PlaceOrder(
         order_id=order_id_of(letter, which),
-        customer_id="somebody else" if which == "other" else wanted.customer_id,
-        currency=wanted.currency,
-        items=tuple(Item(sku=sku, quantity=quantity, unit_price=price) for sku, quantity, price in wanted.lines),
-        payment_method=wanted.payment_method,
+        customer_id="somebody else" if which == "other" else expected.customer_id,
+        currency=expected.currency,
+        items=tuple(Item(sku=sku, quantity=quantity, unit_price=price) for sku, quantity, price in expected.lines),
+        payment_method=expected.payment_method,
         idempotency_key=f"key {letter}",
         fingerprint="other" if which == "other" else "same",
     )
@@ -178,7 +178,7 @@ class Booked(NamedTuple):
 Book = AbstractSet[Booked]
 
 
-class Act(StrEnum):
+class BankReply(StrEnum):
     """What the bank does when it is asked, as far as its book leaves it a choice."""
 
     AGREES = "agrees"
@@ -186,7 +186,7 @@ class Act(StrEnum):
     BOOKS_NOTHING = "books nothing"
 
 
-def answer_of(book: Book, intent: Intent, act: Act, *, in_time: bool) -> tuple[frozenset[Booked], Answer]:
+def answer_of(book: Book, intent: Intent, act: BankReply, *, in_time: bool) -> tuple[frozenset[Booked], Answer]:
     """The book after the call, and what the gateway makes of it."""
     bank = _Bank(book, act, in_time=in_time)
     gateway = BankGateway(bank, WAITS_S)
@@ -194,7 +194,7 @@ def answer_of(book: Book, intent: Intent, act: Act, *, in_time: bool) -> tuple[f
     return frozenset(bank.book), answer
 
 
-def true_words(book: Book, payment: Any) -> Mapping[Outcome, frozenset[Booked]]:
+def true_words(book: Book, payment: Any) -> Mapping[SettlementOutcome, frozenset[Booked]]:
     """What an operator can truly say of a payment when he has asked the bank in another way, and the book after it.
 
     Where it says that nothing was charged, it blocks the key for ever; where the customer gets his money in another
@@ -207,17 +207,17 @@ def true_words(book: Book, payment: Any) -> Mapping[Outcome, frozenset[Booked]]:
     same = frozenset(book)
     match str(payment.status):
         case "CHARGING" | "UNKNOWN" if charge is not None:
-            return {Outcome.CHARGED: same}
+            return {SettlementOutcome.CHARGED: same}
         case "CHARGING" | "UNKNOWN":
             known = _line(book, f"charge:{payment.order_id}", "decline")
             blocked = known or Booked("decline", f"charge:{payment.order_id}", *about, BLOCKED)
-            return {Outcome.NOT_CHARGED: same | {blocked}}
+            return {SettlementOutcome.NOT_CHARGED: same | {blocked}}
         case "REFUND_DUE" | "REFUND_REFUSED" if charge is None:
-            return {Outcome.NOT_CHARGED: same}
+            return {SettlementOutcome.NOT_CHARGED: same}
         case "REFUND_DUE" if _line(book, refund_key, "refund") is not None:
-            return {Outcome.REFUNDED: same}
+            return {SettlementOutcome.REFUNDED: same}
         case "REFUND_REFUSED" if refused is not None:
-            return {Outcome.REFUNDED: same, Outcome.ASK_AGAIN: same - {refused}}
+            return {SettlementOutcome.REFUNDED: same, SettlementOutcome.ASK_AGAIN: same - {refused}}
         case _:
             return {}
 
@@ -229,15 +229,15 @@ def _line(book: Book, key: str, kind: str) -> Booked | None:
 class _Bank:
     """Answers one call. See `payment.gateway.Bank`."""
 
-    def __init__(self, book: Book, act: Act, *, in_time: bool) -> None:
+    def __init__(self, book: Book, act: BankReply, *, in_time: bool) -> None:
         self.book = set(book)
         self._act = act
         self._in_time = in_time
 
     async def charge(self, key: str, *, order_id: str, amount: int, currency: str, payment_method: str) -> str:
         known = self._known(key, "charge", "decline")
-        if known is None and self._act is not Act.BOOKS_NOTHING:
-            kind, code = ("charge", "") if self._act is Act.AGREES else ("decline", DECLINE)
+        if known is None and self._act is not BankReply.BOOKS_NOTHING:
+            kind, code = ("charge", "") if self._act is BankReply.AGREES else ("decline", DECLINE)
             known = Booked(kind, key, order_id, amount, currency, code)
             self.book.add(known)
         return self._say("ch", known)
@@ -247,8 +247,8 @@ class _Bank:
         paid = self._known(charge, "charge")
         if known is None and (paid is None or paid.amount < amount):
             known = Booked("no-refund", key, order_id, amount, currency, MISSING)
-        elif known is None and self._act is not Act.BOOKS_NOTHING:
-            kind, code = ("refund", "") if self._act is Act.AGREES else ("no-refund", GONE)
+        elif known is None and self._act is not BankReply.BOOKS_NOTHING:
+            kind, code = ("refund", "") if self._act is BankReply.AGREES else ("no-refund", GONE)
             known = Booked(kind, key, order_id, amount, currency, code)
             self.book.add(known)
         return self._say("re", known)

@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from orderflow.core.dead_letters import FLOW_STATUS
-from orderflow.core.decisions import passed_over
+from orderflow.core.decisions import is_ignored
 from orderflow.core.envelopes import Incoming, Result, from_answer, from_command, from_record
 from orderflow.core.identity import uuid5
 from orderflow.core.inbox import InboxState, ParkedEvent
@@ -28,9 +28,9 @@ from orderflow.core.service import Service
 from orderflow.core.store import OutboxRecord
 from orderflow.core.transport import ConsumerRecord
 from orderflow.registry import SAGA
-from orderflow.services.payment.messages import Outcome, SettlePayment
-from orderflow.simulation.exhaustive.promises import Judge, Tables, View, payments_of
-from orderflow.simulation.exhaustive.setting import Act, Booked, Bounds, Setting, answer_of, true_words
+from orderflow.services.payment.messages import SettlementOutcome, SettlePayment
+from orderflow.simulation.exhaustive.promises import PromiseCheck, Tables, View, payments_of
+from orderflow.simulation.exhaustive.setting import BankReply, Booked, Bounds, Setting, answer_of, true_words
 from orderflow.simulation.exhaustive.stored import (
     Stored,
     Taken,
@@ -64,7 +64,7 @@ BOOK, FLIGHT, LEFT = range(9, 12)
 T = TypeVar("T")
 
 
-class Kind(IntEnum):
+class StepKind(IntEnum):
     """Who takes a step: the system by itself, a shop or whoever counts stock, chance, or an operator."""
 
     SYSTEM = 0
@@ -76,13 +76,13 @@ class Kind(IntEnum):
 class Move(NamedTuple):
     """A step to `after`; `broken` are sentences about what must not be."""
 
-    kind: Kind
+    kind: StepKind
     what: str
     after: State
     broken: Sequence[str] = ()
 
 
-class Step(NamedTuple):
+class ServiceStep(NamedTuple):
     """What a service makes of something: the numbers of what it has stored then, and of what it has published."""
 
     after: int
@@ -91,17 +91,17 @@ class Step(NamedTuple):
     fate: str
 
 
-class Settlement(NamedTuple):
+class SettlementStep(NamedTuple):
     """An operator's word. `book` is the bank's then; None: he is wrong. `is_open`: the bank is being asked."""
 
     what: str
-    step: Step
-    outcome: Outcome
+    step: ServiceStep
+    outcome: SettlementOutcome
     book: int | None
     is_open: bool
 
 
-class Kept(Generic[T]):
+class Interned(Generic[T]):
     """Values by number; values with equal keys have one number."""
 
     def __init__(self, key: Callable[[T], Hashable]) -> None:
@@ -132,20 +132,20 @@ class Space:
         self._setting = setting
         self._services = [code.services[name] for name in SERVICES]
         self._names = setting.names()
-        self._judge = Judge(setting)
-        self.stored: Kept[Stored] = Kept(Stored.canonical)
-        self._books: Kept[frozenset[Booked]] = Kept(lambda book: book)
-        self._left: Kept[Bounds] = Kept(lambda left: left)
-        self._messages: Kept[ConsumerRecord | Incoming] = Kept(_canonical)
-        self._queues: Kept[Queue] = Kept(lambda queue: queue)
-        self._sent: Kept[tuple[int, ...]] = Kept(lambda sent: sent)
-        self._flights: Kept[frozenset[int]] = Kept(lambda flight: flight)
-        self._steps: dict[Hashable, Step] = {}
+        self._judge = PromiseCheck(setting)
+        self.stored: Interned[Stored] = Interned(Stored.canonical)
+        self._books: Interned[frozenset[Booked]] = Interned(lambda book: book)
+        self._left: Interned[Bounds] = Interned(lambda left: left)
+        self._messages: Interned[ConsumerRecord | Incoming] = Interned(_canonical)
+        self._queues: Interned[Queue] = Interned(lambda queue: queue)
+        self._sent: Interned[tuple[int, ...]] = Interned(lambda sent: sent)
+        self._flights: Interned[frozenset[int]] = Interned(lambda flight: flight)
+        self._steps: dict[Hashable, ServiceStep] = {}
         self._pushed: dict[tuple[int, int, int], int] = {}
         self._menus: dict[Hashable, Sequence[Any]] = {}
         self._decoded: dict[tuple[int, int], Incoming] = {}
         self._tables: dict[int, Tables] = {}
-        self._odd: dict[tuple[int, int], tuple[int, Sequence[tuple[str, Step]]]] = {}
+        self._odd: dict[tuple[int, int], tuple[int, Sequence[tuple[str, ServiceStep]]]] = {}
         self._flown: dict[tuple[int, int], int] = {}
         self._judged: dict[Hashable, Sequence[str]] = {}
         self._read_all = self._queues.number(())
@@ -164,7 +164,7 @@ class Space:
             count, odd = self._again(service, state[service])
             self.delivered_again += count
             for what, step in odd:
-                yield Move(Kind.FAULT, what, self._after(state, service, step), step.broken)
+                yield Move(StepKind.FAULT, what, self._after(state, service, step), step.broken)
 
     def at_rest(self, state: State) -> bool:
         """Nothing is under way: all is read, no question is open, nothing is to be tried again."""
@@ -206,12 +206,12 @@ class Space:
             for cost, what, step, rest in self._menu(self._read, place, state[service], queue):
                 if cost == FREE:
                     after = self._after(state, service, step, (place, rest))
-                    yield Move(Kind.SYSTEM, what, after, step.broken)
+                    yield Move(StepKind.SYSTEM, what, after, step.broken)
                 elif left[cost]:
                     after = self._after(state, service, step, (place, rest), _spent(left, cost))
-                    yield Move(Kind.FAULT, what, after, step.broken)
+                    yield Move(StepKind.FAULT, what, after, step.broken)
 
-    def _read(self, place: int, stored: int, number: int) -> Iterator[tuple[int, str, Step, int]]:
+    def _read(self, place: int, stored: int, number: int) -> Iterator[tuple[int, str, ServiceStep, int]]:
         """What can be read next, at what cost. Notices of what is stuck are read in their order."""
         consumer, service, queue = CONSUMERS[place], READERS[place], self._queues[number]
         for where, messages in queue:
@@ -241,41 +241,45 @@ class Space:
             yield from self._as_handled(menu, service, state, left)
 
     def _as_handled(
-        self, menu: Iterable[tuple[Kind, str, Step]], service: int, state: State, left: Bounds
+        self, menu: Iterable[tuple[StepKind, str, ServiceStep]], service: int, state: State, left: Bounds
     ) -> Iterator[Move]:
         """Each as it is; with a failing handler only as long as handlers may still fail."""
         for kind, what, step in menu:
-            if kind is Kind.SYSTEM:
+            if kind is StepKind.SYSTEM:
                 yield Move(kind, what, self._after(state, service, step), step.broken)
             elif left.failures:
                 fewer = left._replace(failures=left.failures - 1)
                 yield Move(kind, what, self._after(state, service, step, left=fewer), step.broken)
 
-    def _retry_heads(self, service: int, stored: int) -> Iterator[tuple[Kind, str, Step]]:
+    def _retry_heads(self, service: int, stored: int) -> Iterator[tuple[StepKind, str, ServiceStep]]:
         for consumer, head in self.stored[stored].heads():
             if head.state is InboxState.PARKED:
                 what = f"what {consumer} has parked of {self._names[head.key]} is tried again"
                 step = self._retry(service, stored, consumer, head.key)
-                yield Kind.SYSTEM, f"{what}: {step.fate}", step
+                yield StepKind.SYSTEM, f"{what}: {step.fate}", step
                 step = self._retry(service, stored, consumer, head.key, failing=True)
-                yield Kind.FAULT, f"{what}, and fails again: {step.fate}", step
+                yield StepKind.FAULT, f"{what}, and fails again: {step.fate}", step
 
     def _at_the_bank(self, state: State, left: Bounds) -> Iterator[Move]:
         for what, book, answer, in_time in self._menu(self._asked, state[PAYMENT], state[BOOK]):
             flight = self._fly(state[FLIGHT], answer, state[PAYMENT])
             if in_time:
-                yield Move(Kind.SYSTEM, what, (*state[:BOOK], book, flight, state[LEFT]))
+                yield Move(StepKind.SYSTEM, what, (*state[:BOOK], book, flight, state[LEFT]))
                 if book != state[BOOK]:
-                    yield Move(Kind.FAULT, f"{what}, and who asks is killed", (*state[:BOOK], book, *state[FLIGHT:]))
+                    yield Move(
+                        StepKind.FAULT, f"{what}, and who asks is killed", (*state[:BOOK], book, *state[FLIGHT:])
+                    )
             elif left.time_outs:
                 fewer = self._left.number(left._replace(time_outs=left.time_outs - 1))
-                yield Move(Kind.FAULT, f"{what}, and does not answer in time", (*state[:BOOK], book, flight, fewer))
+                yield Move(
+                    StepKind.FAULT, f"{what}, and does not answer in time", (*state[:BOOK], book, flight, fewer)
+                )
 
     def _asked(self, payment: int, book: int) -> Iterator[tuple[str, int, int, bool]]:
         """What the bank can do of each open question: how its book is then, and its answer."""
         for asked in self.stored[payment].intents.values():
-            for act, in_time in product(Act, (True, False)):
-                if act is not Act.BOOKS_NOTHING or not in_time:
+            for act, in_time in product(BankReply, (True, False)):
+                if act is not BankReply.BOOKS_NOTHING or not in_time:
                     then, answer = answer_of(self._books[book], asked.intent, act, in_time=in_time)
                     message = self._messages.number(from_answer(answer, asked, "/orderflow/payment"))
                     what = f"the bank is asked for the {self._named(asked.intent.key)}, {act}"
@@ -285,24 +289,24 @@ class Space:
         menu = self._menu(self._heard, state[PAYMENT], state[FLIGHT])
         yield from self._as_handled(menu, PAYMENT, state, left)
 
-    def _heard(self, payment: int, flight: int) -> Iterator[tuple[Kind, str, Step]]:
+    def _heard(self, payment: int, flight: int) -> Iterator[tuple[StepKind, str, ServiceStep]]:
         for answer in sorted(self._flights[flight]):
             named = self._label(answer)
             step = self._take(PAYMENT, payment, "payment", (answer,))
-            yield Kind.SYSTEM, f"payment takes the bank's answer {named}: {step.fate}", step
+            yield StepKind.SYSTEM, f"payment takes the bank's answer {named}: {step.fate}", step
             step = self._take(PAYMENT, payment, "payment", (answer,), failing=True)
-            yield Kind.FAULT, f"payment fails over the bank's answer {named}: {step.fate}", step
+            yield StepKind.FAULT, f"payment fails over the bank's answer {named}: {step.fate}", step
 
     def _shops(self, state: State, left: Bounds) -> Iterator[Move]:
         for what, step in self._menu(self._orders, state[ORDER]):
-            yield Move(Kind.SHOP, what, self._after(state, ORDER, step), step.broken)
+            yield Move(StepKind.SHOP, what, self._after(state, ORDER, step), step.broken)
         if left.counts:
             command = self._setting.counted
             step = self._command(INVENTORY, state[INVENTORY], command)
             after = self._after(state, INVENTORY, step, left=left._replace(counts=left.counts - 1))
-            yield Move(Kind.SHOP, f"somebody counts {command.on_hand} {command.sku}", after, step.broken)
+            yield Move(StepKind.SHOP, f"somebody counts {command.on_hand} {command.sku}", after, step.broken)
 
-    def _orders(self, stored: int) -> Iterator[tuple[str, Step]]:
+    def _orders(self, stored: int) -> Iterator[tuple[str, ServiceStep]]:
         """What shops ask for; what they ask for again has to change nothing."""
         for shop in self._setting.shops:
             is_there = self._judge.is_placed(self._tables_of(stored), shop)
@@ -316,16 +320,16 @@ class Space:
             for what, step, gives_up in self._menu(self._letters, service, state[service]):
                 if left.discards or not gives_up:
                     fewer = left._replace(discards=left.discards - gives_up)
-                    yield Move(Kind.OPERATOR, what, self._after(state, service, step, left=fewer), step.broken)
+                    yield Move(StepKind.OPERATOR, what, self._after(state, service, step, left=fewer), step.broken)
         settlements = self._menu(self._settlements, state[PAYMENT], state[BOOK], left.asks)
         for what, step, outcome, book, is_open in settlements:
             fewer = _fewer(left, outcome, is_open=is_open, is_right=book is not None)
             if min(fewer) >= 0 or step.broken:
                 after = self._after(state, PAYMENT, step, left=fewer)
                 then = (*after[:BOOK], state[BOOK] if book is None else book, *after[FLIGHT:])
-                yield Move(Kind.OPERATOR, what, then, step.broken)
+                yield Move(StepKind.OPERATOR, what, then, step.broken)
 
-    def _letters(self, service: int, stored: int) -> Iterator[tuple[str, Step, bool]]:
+    def _letters(self, service: int, stored: int) -> Iterator[tuple[str, ServiceStep, bool]]:
         """An operator replays what was made to fail, or gives it up. What can only fail again, he discards."""
         for consumer, head in self.stored[stored].heads():
             if head.state is InboxState.DEAD:
@@ -343,21 +347,21 @@ class Space:
                     can_succeed,
                 )
 
-    def _settlements(self, payment: int, book: int, asks: int) -> Iterator[Settlement]:
+    def _settlements(self, payment: int, book: int, asks: int) -> Iterator[SettlementStep]:
         """What an operator can say and changes something. Wrong words are gone into only where he says that there is
         a charge.
         """
         for row in payments_of(self._tables_of(payment)):
             true = true_words(self._books[book], row)
-            for outcome in Outcome:
+            for outcome in SettlementOutcome:
                 command = SettlePayment(order_id=row.order_id, outcome=outcome)
                 step = self._command(PAYMENT, payment, command, asks)
                 what = f"an operator settles {self._names[str(row.order_id)]} as {outcome}: {step.fate}"
-                is_new = step.after != payment and (outcome in true or outcome is Outcome.CHARGED)
+                is_new = step.after != payment and (outcome in true or outcome is SettlementOutcome.CHARGED)
                 if step.broken or is_new:
                     book_then = self._books.number(true[outcome]) if outcome in true else None
                     what += "" if outcome in true else ", and is wrong"
-                    yield Settlement(what, step, outcome, book_then, row.status in ASKED)
+                    yield SettlementStep(what, step, outcome, book_then, row.status in ASKED)
 
     def _menu(self, of: Callable[..., Iterator[T]], *about: int) -> Sequence[T]:
         found = self._menus.get((of, about))
@@ -369,7 +373,7 @@ class Space:
 
     def _take(
         self, service: int, stored: int, consumer: str, messages: tuple[int, ...], *, failing: bool = False
-    ) -> Step:
+    ) -> ServiceStep:
         about = (service, stored, consumer, messages, failing)
         step = self._steps.get(about)
         if step is None:
@@ -381,7 +385,7 @@ class Space:
             step = self._steps[about] = self._step(service, stored, after, taken)
         return step
 
-    def _retry(self, service: int, stored: int, consumer: str, key: str, *, failing: bool = False) -> Step:
+    def _retry(self, service: int, stored: int, consumer: str, key: str, *, failing: bool = False) -> ServiceStep:
         about = (service, stored, consumer, key, failing)
         step = self._steps.get(about)
         if step is None:
@@ -389,7 +393,7 @@ class Space:
             step = self._steps[about] = self._step(service, stored, taken.after, taken)
         return step
 
-    def _command(self, service: int, stored: int, command: Command, number: int = 0) -> Step:
+    def _command(self, service: int, stored: int, command: Command, number: int = 0) -> ServiceStep:
         about = (service, stored, type(command), msgspec.msgpack.encode(command), number)
         step = self._steps.get(about)
         if step is None:
@@ -409,7 +413,7 @@ class Space:
         consumer: str,
         head: ParkedEvent,
         act: Callable[[Service, Stored, str, ParkedEvent], Taken],
-    ) -> Step:
+    ) -> ServiceStep:
         about = (service, stored, consumer, head.key, act)
         step = self._steps.get(about)
         if step is None:
@@ -417,13 +421,13 @@ class Space:
             step = self._steps[about] = self._step(service, stored, taken.after, taken)
         return step
 
-    def _step(self, service: int, before: int, after: Stored, taken: Taken) -> Step:
+    def _step(self, service: int, before: int, after: Stored, taken: Taken) -> ServiceStep:
         sent = tuple(self._messages.number(_as_read(record)) for record in taken.published)
         told = [self._named(each) for each in self._judge.step(SERVICES[service], self.stored[before], after, taken)]
         fate = ", ".join(_fate(result) for result in taken.results)
-        return Step(self.stored.number(after), self._sent.number(sent), told, self._named(fate))
+        return ServiceStep(self.stored.number(after), self._sent.number(sent), told, self._named(fate))
 
-    def _again(self, service: int, stored: int) -> tuple[int, Sequence[tuple[str, Step]]]:
+    def _again(self, service: int, stored: int) -> tuple[int, Sequence[tuple[str, ServiceStep]]]:
         """How many messages can come again, and those that would change anything."""
         found = self._odd.get((service, stored))
         if found is None:
@@ -449,7 +453,7 @@ class Space:
         self,
         state: State,
         service: int,
-        step: Step,
+        step: ServiceStep,
         read: tuple[int, int] | None = None,
         left: Bounds | None = None,
     ) -> State:
@@ -485,7 +489,7 @@ class Space:
         consumer = CONSUMERS[place]
         service = self._services[READERS[place]]
         topics = next(each.topics for each in service.subscriptions if each.consumer == consumer)
-        return record.topic in topics and not passed_over(service, self._incoming(READERS[place], message))
+        return record.topic in topics and not is_ignored(service, self._incoming(READERS[place], message))
 
     def _fly(self, flight: int, answer: int, payment: int) -> int:
         return self._in_flight(self._flights.number(self._flights[flight] | {answer}), payment)
@@ -529,10 +533,10 @@ class Space:
         return text
 
 
-def _fewer(left: Bounds, outcome: Outcome, *, is_open: bool, is_right: bool) -> Bounds:
+def _fewer(left: Bounds, outcome: SettlementOutcome, *, is_open: bool, is_right: bool) -> Bounds:
     if not is_right:
         return left._replace(mistakes=left.mistakes - 1)
-    return left._replace(settles=left.settles - is_open, asks=left.asks - (outcome is Outcome.ASK_AGAIN))
+    return left._replace(settles=left.settles - is_open, asks=left.asks - (outcome is SettlementOutcome.ASK_AGAIN))
 
 
 def _spent(left: Bounds, cost: int) -> Bounds:

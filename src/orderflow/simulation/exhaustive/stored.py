@@ -1,6 +1,6 @@
 """What one service has stored, and what the production code makes of it with the next message.
 
-The decisions and the fold over them are those that run in production; only the database is a value here, so that a
+The decisions and the batch handler are those that run in production; only the database is a value here, so that a
 service can be asked what it would do from any state, as often as one likes.
 """
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from orderflow.core.access import PLATFORM
-from orderflow.core.decisions import Fold, Policy, handler_of, passed_over
+from orderflow.core.decisions import BatchHandler, Policy, handler_of, is_ignored
 from orderflow.core.envelopes import Incoming, Result, from_parked
 from orderflow.core.inbox import InboxState, ParkedEvent
 from orderflow.core.operations.editing import replacement
@@ -31,7 +31,7 @@ POLICY = Policy(
     retry=RetryPolicy(AT_ONCE, ATTEMPTS_MAX),
     away=AT_ONCE,
     ask_again=AT_ONCE,
-    chance=seeded(0, "delays"),
+    rng=seeded(0, "delays"),
     slots=1,
     lease_ms=0,
     release="",
@@ -134,11 +134,11 @@ def take_parked(service: Service, stored: Stored, consumer: str, key: str, *, fa
 def discard_head(service: Service, stored: Stored, consumer: str, head: ParkedEvent) -> Taken:
     """An operator gives a parked event up for good."""
     incoming = from_parked(head, service.catalogue)
-    fold = Fold(service, consumer, _snapshot(stored, consumer, [incoming]), POLICY, {})
-    fold.discard(incoming, Act(caller=PLATFORM))
+    handler = BatchHandler(service, consumer, _snapshot(stored, consumer, [incoming]), POLICY, {})
+    handler.discard(incoming, Act(caller=PLATFORM))
     if len(stored.queue(consumer, head.key)) == 1:
-        fold.reopen(incoming)
-    return Taken(_written(stored, fold.changes), published=fold.changes.outbox)
+        handler.reopen(incoming)
+    return Taken(_written(stored, handler.changes), published=handler.changes.outbox)
 
 
 def edit_head(service: Service, stored: Stored, consumer: str, head: ParkedEvent) -> Taken:
@@ -189,16 +189,16 @@ def _transact(
     """The steps between open and commit, as `Processor.decide` has them."""
     failed = dict(failures)
     touched = [ref for incoming in batch for ref in _touched(service, incoming, failed)]
-    fold = Fold(service, consumer, _snapshot(stored, consumer, batch, touched), POLICY, failed)
-    results = [fold.take(incoming) for incoming in batch]
+    handler = BatchHandler(service, consumer, _snapshot(stored, consumer, batch, touched), POLICY, failed)
+    results = [handler.take(incoming) for incoming in batch]
     whole = {incoming.key for incoming in batch if incoming.parked is not None}
-    for last in reopened(batch, whole, fold.changes.released):
-        fold.reopen(last)
-    return Taken(_written(stored, fold.changes), results, fold.changes.outbox, fold.changes.rows)
+    for last in reopened(batch, whole, handler.changes.released):
+        handler.reopen(last)
+    return Taken(_written(stored, handler.changes), results, handler.changes.outbox, handler.changes.rows)
 
 
 def _touched(service: Service, incoming: Incoming, failed: dict[tuple[str, str], Exception]) -> Iterable[Ref]:
-    if incoming.envelope is None or passed_over(service, incoming) or incoming.name in failed:
+    if incoming.envelope is None or is_ignored(service, incoming) or incoming.name in failed:
         return ()
     message = incoming.envelope.message
     try:

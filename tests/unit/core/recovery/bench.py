@@ -82,7 +82,7 @@ class Bench:
             gateway=None,
             signals=self.world.signals,
             clock=self.world.clock,
-            chance=random.Random(3),
+            rng=random.Random(3),
             config=config,
         )
 

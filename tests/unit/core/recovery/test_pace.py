@@ -9,7 +9,7 @@ import pytest
 from orderflow.core.operations.replay import BURST_S, Pace
 
 
-def sends(rate: float, seconds: float, chance: random.Random, at_most: int = 1_000_000) -> list[tuple[float, int]]:
+def sends(rate: float, seconds: float, rng: random.Random, at_most: int = 1_000_000) -> list[tuple[float, int]]:
     """What goes out when somebody looks every now and then, late at times."""
     pace, now, sent = Pace(rate), 100.0, list[tuple[float, int]]()
     while now < 100.0 + seconds:
@@ -19,7 +19,7 @@ def sends(rate: float, seconds: float, chance: random.Random, at_most: int = 1_0
         if count:
             pace.sent(count, now)
             sent.append((now, count))
-        now += max(0.01, pace.wait_s(now)) + chance.random() * 0.05
+        now += max(0.01, pace.wait_s(now)) + rng.random() * 0.05
     return sent
 
 

@@ -20,33 +20,33 @@ KEYS = ("a", "b", "c", "d", "e", "f")
 AMOUNTS = (1, 2, 3, 333, 666, 777, -1, 0)
 
 
-def some_event(name: str, chance: random.Random, bench: Bench, seen: list[Incoming]) -> Incoming:
+def some_event(name: str, rng: random.Random, bench: Bench, seen: list[Incoming]) -> Incoming:
     """Good, failing, refused, illegal or unreadable; at times one that came before."""
-    if seen and chance.random() < 0.1:
-        return chance.choice(seen)
-    if chance.random() < 0.05:
+    if seen and rng.random() < 0.1:
+        return rng.choice(seen)
+    if rng.random() < 0.05:
         record = poisoned(len(seen), key=name.encode(), value=b"{")
     else:
         events: tuple[Message, ...] = (
-            *(Counted(name=name, amount=chance.choice(AMOUNTS)) for _ in range(5)),
+            *(Counted(name=name, amount=rng.choice(AMOUNTS)) for _ in range(5)),
             Closed(name=name),
             Opened(name=name),
             Asked(name=name),
         )
-        record = record_of(chance.choice(events), offset=len(seen))
+        record = record_of(rng.choice(events), offset=len(seen))
     return from_record(record, bench.world.service.catalogue)
 
 
-async def a_bad_day(bench: Bench, chance: random.Random) -> None:
+async def a_bad_day(bench: Bench, rng: random.Random) -> None:
     """Events of all kinds, while some keys fail; then some of those are mended."""
     seen: list[Incoming] = []
-    for _ in range(chance.randrange(5, 40)):
-        bench.world.moods.broken = {name for name in KEYS if chance.random() < 0.3}
-        name = chance.choice(KEYS)  # one a batch: what fails alike with another is in doubt, and would not be dead
-        batch = [some_event(name, chance, bench, seen) for _ in range(chance.randrange(1, 4))]
+    for _ in range(rng.randrange(5, 40)):
+        bench.world.moods.broken = {name for name in KEYS if rng.random() < 0.3}
+        name = rng.choice(KEYS)  # one a batch: what fails alike with another is in doubt, and would not be dead
+        batch = [some_event(name, rng, bench, seen) for _ in range(rng.randrange(1, 4))]
         await bench.processor().admit("counter", batch)
         seen += batch
-    bench.world.moods.broken = {name for name in KEYS if chance.random() < 0.15}
+    bench.world.moods.broken = {name for name in KEYS if rng.random() < 0.15}
 
 
 def outcome(bench: Bench, before: ParkedEvent) -> str:

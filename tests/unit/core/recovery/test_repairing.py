@@ -74,7 +74,7 @@ class Desk(Bench):
             gateway=None,
             signals=world.signals,
             clock=world.clock,
-            chance=random.Random(3),
+            rng=random.Random(3),
             config=QUICK,
         )
 

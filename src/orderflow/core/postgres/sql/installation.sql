@@ -1,7 +1,7 @@
 -- name: installation
--- Whose database this is; no row until that was settled.
+-- Whose database this is; no row until it was claimed.
 SELECT id FROM installation;
 
 -- name: keep_installation
--- Settle it. What is settled already stays.
+-- Claim it. Whose it is already, it stays.
 INSERT INTO installation (id) VALUES ($1) ON CONFLICT DO NOTHING;

@@ -105,7 +105,7 @@ JOIN parked_events AS example ON example.position = dead.example
 LEFT JOIN letter_notes AS notes ON notes.fingerprint = dead.fingerprint
 ORDER BY dead.count DESC, dead.last_seen DESC, dead.fingerprint;
 
--- name: parked_summary
+-- name: stuck_summary
 -- For each consumer: how many keys are stuck, and by what.
 SELECT
     consumer, count(DISTINCT key) AS keys, count(*) FILTER (WHERE state = 2 AND attempts > 0) AS retrying,

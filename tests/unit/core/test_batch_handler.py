@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from orderflow.core.decisions import FREE, Fold, Terms
+from orderflow.core.decisions import FREE, BatchHandler, Terms
 from orderflow.core.envelopes import Incoming, Result, from_parked, from_record
 from orderflow.core.inbox import InboxState, ParkedEvent
 from orderflow.core.service import Decision, Handler, Service
@@ -18,8 +18,10 @@ from tests.unit.core.world import World, command, outcomes, record_of
 ACT = Act(caller=person("ada"), reason="counted anew")
 
 
-def fold(world: World, snapshot: Snapshot | None = None, terms: Terms = FREE, service: Service | None = None) -> Fold:
-    return Fold(service or world.service, "counter", snapshot or Snapshot(), world.policy, {}, terms)
+def handler(
+    world: World, snapshot: Snapshot | None = None, terms: Terms = FREE, service: Service | None = None
+) -> BatchHandler:
+    return BatchHandler(service or world.service, "counter", snapshot or Snapshot(), world.policy, {}, terms)
 
 
 def parked(world: World, record: ConsumerRecord, position: int, identity: str = "") -> Incoming:
@@ -38,7 +40,7 @@ def parked(world: World, record: ConsumerRecord, position: int, identity: str = 
 
 def test_a_message_that_comes_twice_is_decided_once() -> None:
     world = World()
-    event, batch = world.read(Counted(name="k", amount=1)), fold(world)
+    event, batch = world.read(Counted(name="k", amount=1)), handler(world)
 
     assert outcomes([batch.take(event), batch.take(event)]) == [Outcome.HANDLED, Outcome.DUPLICATE]
     assert batch.changes.rows == [Tally(name="k", total=1)]
@@ -49,7 +51,7 @@ def test_copies_of_an_event_that_wait_under_several_names_are_handled_once_and_e
     world = World()
     record = record_of(Counted(name="k", amount=1), offset=7)
     copies = [parked(world, record, 1, "counts/7"), parked(world, record, 2, "counts/8"), parked(world, record, 3)]
-    batch = fold(world, Snapshot(depth={"k": 3}))
+    batch = handler(world, Snapshot(depth={"k": 3}))
 
     results = [batch.take(copy) for copy in copies]
 
@@ -62,9 +64,9 @@ def test_copies_of_an_event_that_wait_under_several_names_are_handled_once_and_e
 def test_what_is_discarded_waits_no_longer_and_is_not_decided() -> None:
     world = World()
     event = parked(world, record_of(Counted(name="k", amount=1), offset=7), 1)
-    batch = fold(world, Snapshot(depth={"k": 1}))
+    batch = handler(world, Snapshot(depth={"k": 1}))
 
-    assert batch.discard(event, ACT) == Result(event, Outcome.PASSED)
+    assert batch.discard(event, ACT) == Result(event, Outcome.IGNORED)
 
     changes = batch.changes
     assert (changes.discarding, changes.released, changes.rows) == (ACT, [1], [])
@@ -74,7 +76,7 @@ def test_what_is_discarded_waits_no_longer_and_is_not_decided() -> None:
 def test_what_is_parked_keeps_its_place_when_it_fails_again_however_little_room_there_is() -> None:
     world = World()
     event = parked(world, record_of(Counted(name="k", amount=-1), offset=7), 1)
-    batch = fold(world, Snapshot(depth={"k": 1}), Terms(keys_left=0, depth_max=1))
+    batch = handler(world, Snapshot(depth={"k": 1}), Terms(keys_left=0, depth_max=1))
 
     assert batch.take(event).outcome is Outcome.PARKED
     assert [each.position for each in batch.changes.reparked] == [1]
@@ -82,7 +84,7 @@ def test_what_is_parked_keeps_its_place_when_it_fails_again_however_little_room_
 
 def test_a_command_that_is_somebodys_act_is_logged_with_its_result() -> None:
     world = World()
-    batch = fold(world)
+    batch = handler(world)
 
     batch.take(command(total=5, act=ACT))
     batch.take(command(total=6))
@@ -93,7 +95,7 @@ def test_a_command_that_is_somebodys_act_is_logged_with_its_result() -> None:
 def test_an_act_that_changes_nothing_and_says_nothing_is_not_logged() -> None:
     world = World()
     as_before = Handler(touches, lambda _, __: Decision(answer="as before"))
-    batch = fold(world, service=dataclasses.replace(world.service, handlers={Put: as_before}))
+    batch = handler(world, service=dataclasses.replace(world.service, handlers={Put: as_before}))
 
     assert batch.take(command(total=5, act=ACT)).answer == "as before"
     assert batch.changes.log == []

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from orderflow.core.envelopes import Incoming, from_command, from_record
 from orderflow.core.identity import event_id
-from orderflow.core.processor import accused, parts, suspects
+from orderflow.core.processor import bisected, culprits, implicated
 from orderflow.core.store import DataRefusedError
 from orderflow.core.transport import ConsumerRecord
 from tests.unit.core.toy import Counted, Moods, Put, Said, toy_service
@@ -58,20 +58,20 @@ def keys(batch: Sequence[Incoming]) -> list[str]:
     ],
 )
 def test_by_a_key_it_names_else_by_a_row_that_is_touched(named: tuple[str, ...], meant: list[str]) -> None:
-    assert keys(suspects(read(*PLAIN), refusal(*named), ids)) == meant
+    assert keys(implicated(read(*PLAIN), refusal(*named), ids)) == meant
 
 
 def test_an_event_that_is_named_is_meant_and_not_the_others_of_its_key() -> None:
     batch = read(*PLAIN)
 
-    assert suspects(batch, refusal("c", "row-1", str(batch[3].event_id)), ids) == [batch[3]]
+    assert implicated(batch, refusal("c", "row-1", str(batch[3].event_id)), ids) == [batch[3]]
 
 
 @pytest.mark.parametrize("state", ["22021", "22P05"])
 def test_a_nul_is_found_in_the_bytes_since_the_database_names_nobody(state: str) -> None:
     batch = [*read("a", "b"), *read("c", "d", words="\x00"), *read("e", words="u0000")]
 
-    assert keys(suspects(batch, refusal(state=state), ids)) == ["c", "d"]
+    assert keys(implicated(batch, refusal(state=state), ids)) == ["c", "d"]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_number_beyond_64_bits_is_found_in_the_bytes(amount: int, meant: list[
     big = replace(from_record(record, CATALOGUE), record=replace(record, value=b'{"name":"big","n": %d}' % amount))
     batch = [*read("a", "1234567890123456789"), big]
 
-    assert keys(suspects(batch, refusal(state=state), ids)) == meant
+    assert keys(implicated(batch, refusal(state=state), ids)) == meant
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def test_a_number_beyond_64_bits_is_found_in_the_bytes(amount: int, meant: list[
         ([command("a"), *read("b")], refusal("b"), ["b"]),
     ],
 )
-def test_nobody_is_accused_on_a_guess_and_no_command_beside_others(
+def test_nobody_is_blamed_on_a_guess_and_no_command_beside_others(
     batch: list[Incoming], error: DataRefusedError, guilty: list[str]
 ) -> None:
-    assert keys(accused(batch, error, ids)) == guilty
+    assert keys(culprits(batch, error, ids)) == guilty
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_nobody_is_accused_on_a_guess_and_no_command_beside_others(
 def test_a_batch_is_divided_by_key_with_the_suspects_apart(names: str, meant: str, divided: list[list[int]]) -> None:
     batch = read(*names)
 
-    assert parts(batch, [each for each in batch if each.key in meant]) == divided
+    assert bisected(batch, [each for each in batch if each.key in meant]) == divided
 
 
 def test_a_command_among_several_suspects_spares_them_all_and_a_record_without_a_value_is_none() -> None:
     batch = [*read("a"), command("a"), *read("b")]
-    assert accused(batch, refusal("a"), ids) == []
+    assert culprits(batch, refusal("a"), ids) == []
     record = ConsumerRecord("counts", 0, 7, b"a", None)
     empty = replace(read("a")[0], record=record)
-    assert suspects([empty, *read("b", words="\x00")], refusal(state="22021"), ids) == read("b", words="\x00")
+    assert implicated([empty, *read("b", words="\x00")], refusal(state="22021"), ids) == read("b", words="\x00")

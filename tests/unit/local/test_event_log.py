@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from orderflow.local.errors import LocalError
-from orderflow.local.home import Carrier
+from orderflow.local.home import EventLog
 from orderflow.local.services import alone
 from orderflow.local.state import (
     broker_port,
-    choose_carrier,
+    choose_event_log,
     settings_environment,
     settings_secrets,
-    with_carrier,
     with_embedded,
+    with_event_log,
 )
 from orderflow.registry import SAGA
 from orderflow.settings import Settings
 
-POSTGRES, OWN, FOREIGN = Carrier("postgres"), Carrier("kafka"), Carrier("kafka", "broker:9092")
-SECURE = Carrier("kafka", secure=True)
+POSTGRES, OWN, FOREIGN = EventLog("postgres"), EventLog("kafka"), EventLog("kafka", "broker:9092")
+SECURE = EventLog("kafka", secure=True)
 
 
 def settings(tmp_path: Path, **overrides: object) -> Settings:
@@ -29,16 +29,16 @@ def settings(tmp_path: Path, **overrides: object) -> Settings:
 
 
 @pytest.mark.parametrize("remembered", [None, POSTGRES, OWN, FOREIGN])
-def test_what_is_asked_for_wins_over_what_is_remembered(tmp_path: Path, remembered: Carrier | None) -> None:
+def test_what_is_asked_for_wins_over_what_is_remembered(tmp_path: Path, remembered: EventLog | None) -> None:
     foreign = settings(tmp_path, transport="kafka", kafka_bootstrap="broker:9092")
-    assert choose_carrier(foreign, remembered, own_broker=False) == FOREIGN
-    assert choose_carrier(settings(tmp_path, transport="postgres"), remembered, own_broker=False) == POSTGRES
-    assert choose_carrier(settings(tmp_path, transport="kafka"), remembered, own_broker=True) == OWN
+    assert choose_event_log(foreign, remembered, own_broker=False) == FOREIGN
+    assert choose_event_log(settings(tmp_path, transport="postgres"), remembered, own_broker=False) == POSTGRES
+    assert choose_event_log(settings(tmp_path, transport="kafka"), remembered, own_broker=True) == OWN
 
 
 @pytest.mark.parametrize("remembered", [POSTGRES, OWN, FOREIGN])
-def test_who_asks_for_nothing_gets_what_is_remembered(tmp_path: Path, remembered: Carrier) -> None:
-    assert choose_carrier(settings(tmp_path), remembered, own_broker=False) == remembered
+def test_who_asks_for_nothing_gets_what_is_remembered(tmp_path: Path, remembered: EventLog) -> None:
+    assert choose_event_log(settings(tmp_path), remembered, own_broker=False) == remembered
 
 
 @pytest.mark.parametrize(
@@ -46,11 +46,11 @@ def test_who_asks_for_nothing_gets_what_is_remembered(tmp_path: Path, remembered
     [(None, None, False), (None, True, True), (OWN, True, True), (SECURE, None, True), (SECURE, False, False)],
 )
 def test_our_own_broker_stays_secure_until_somebody_says_otherwise(
-    tmp_path: Path, remembered: Carrier | None, said: bool | None, secure: bool
+    tmp_path: Path, remembered: EventLog | None, said: bool | None, secure: bool
 ) -> None:
-    found = choose_carrier(settings(tmp_path), remembered, own_broker=True, secure=said)
-    assert found == Carrier("kafka", secure=secure)
-    assert choose_carrier(settings(tmp_path), SECURE, own_broker=False) == SECURE
+    found = choose_event_log(settings(tmp_path), remembered, own_broker=True, secure=said)
+    assert found == EventLog("kafka", secure=secure)
+    assert choose_event_log(settings(tmp_path), SECURE, own_broker=False) == SECURE
 
 
 def test_our_own_broker_has_the_same_events_whoever_may_come_to_it() -> None:
@@ -62,29 +62,29 @@ def test_our_own_broker_has_the_same_events_whoever_may_come_to_it() -> None:
 
 def test_on_a_secure_broker_of_our_own_each_service_is_a_user_whatever_the_settings_say(tmp_path: Path) -> None:
     foreign = settings(tmp_path, kafka_security_protocol="ssl", kafka_ssl_key_file="/k", kafka_options_file="/o")
-    secured = with_carrier(foreign, SECURE)
+    secured = with_event_log(foreign, SECURE)
     assert (secured.kafka_security_protocol, secured.kafka_sasl_mechanism) == ("sasl_ssl", "SCRAM-SHA-512")
     assert (secured.kafka_ssl_key_file, secured.kafka_options_file) == (None, None)
     users = [secured.kafka_user(name) for name in (None, *SAGA)]
     assert [name for name, _ in users] == ["operator", *SAGA]
     assert len({password for _, password in users}) == len(users)
-    assert with_carrier(foreign, SECURE).kafka_user("order") == secured.kafka_user("order")
-    plain = with_carrier(secured, OWN)
+    assert with_event_log(foreign, SECURE).kafka_user("order") == secured.kafka_user("order")
+    plain = with_event_log(secured, OWN)
     assert plain.kafka_security_protocol == "plaintext"
     assert plain.kafka_user("order") == (None, None)
-    assert with_carrier(foreign, FOREIGN).kafka_security_protocol == "ssl"
+    assert with_event_log(foreign, FOREIGN).kafka_security_protocol == "ssl"
 
 
 def test_the_first_time_events_are_carried_by_postgresql(tmp_path: Path) -> None:
-    assert choose_carrier(settings(tmp_path), None, own_broker=False) == POSTGRES
+    assert choose_event_log(settings(tmp_path), None, own_broker=False) == POSTGRES
 
 
 def test_services_are_told_what_carries_the_events(tmp_path: Path) -> None:
     given = settings(tmp_path, kafka_bootstrap="127.0.0.1:19092")
-    assert with_carrier(given, POSTGRES).transport == "postgres"
-    assert with_carrier(given, OWN).kafka_bootstrap == "127.0.0.1:19092"
-    assert with_carrier(given, FOREIGN).kafka_bootstrap == "broker:9092"
-    assert with_carrier(given, FOREIGN).transport == "kafka"
+    assert with_event_log(given, POSTGRES).transport == "postgres"
+    assert with_event_log(given, OWN).kafka_bootstrap == "127.0.0.1:19092"
+    assert with_event_log(given, FOREIGN).kafka_bootstrap == "broker:9092"
+    assert with_event_log(given, FOREIGN).transport == "kafka"
 
 
 def test_our_own_broker_stands_where_the_setting_says_if_that_is_here(tmp_path: Path) -> None:
