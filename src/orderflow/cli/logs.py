@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from orderflow.cli.errors import NotFoundError, printable
+from orderflow.cli.output import pause
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.values import EXAMPLE_ID, digits, is_id
 
@@ -58,7 +59,7 @@ def logs(session: Session, names: tuple[str, ...], follow: bool, lines: int | No
     terminal = sys.stdout.isatty()
     last = lines if lines is not None else USUAL_LINES if order is None else sys.maxsize
     any_shown = False
-    for name, line in kept.lines(found, last, follow=follow, wanted=wanted):
+    for name, line in kept.lines(found, last, follow=follow, wanted=wanted, pause=pause):
         if session.out.as_json:
             shown = line if _document(line) else json.dumps({"log": name, "message": line})
         else:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import select
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO, runtime_checkable
 
@@ -91,6 +93,19 @@ def _to_reader() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderGoneError from None
+
+
+def pause(seconds: float) -> None:
+    """Wait, between two things to show. Raises ReaderGoneError: whoever read standard output has closed it."""
+    if sys.platform == "win32":
+        time.sleep(seconds)
+        return
+    reader = select.poll()
+    # What is no file has no reader who could go. Errors and the reader's end are told without being asked for.
+    with suppress(OSError):
+        reader.register(sys.stdout.fileno(), 0)
+    if reader.poll(seconds * 1000):
+        raise ReaderGoneError
 
 
 def make_console(*, to_errors: bool) -> Console:

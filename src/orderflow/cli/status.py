@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ import click
 
 from orderflow.cli.errors import CliError, UnreachableError, counted
 from orderflow.cli.http import ClientTls, ServiceClient
-from orderflow.cli.output import text
+from orderflow.cli.output import pause, text
 from orderflow.cli.session import Session, session_options, tls_of, token_for
 from orderflow.cli.tables import table
 from orderflow.diagnosis.side_by_side import side_by_side
@@ -147,7 +146,7 @@ def _watch(session: Session, every_s: float) -> Seen:
         try:
             while True:
                 show(seen)
-                time.sleep(every_s)
+                pause(every_s)
                 seen = _look(session)
         except KeyboardInterrupt:
             return seen

@@ -15,7 +15,7 @@ import click
 
 from orderflow.cli.errors import CliError, NotFoundError, UnreachableError
 from orderflow.cli.lazy import Group
-from orderflow.cli.output import block, joined, text
+from orderflow.cli.output import block, joined, pause, text
 from orderflow.cli.session import Session, database_url, session_options
 from orderflow.cli.tables import TIME, Forms, OneLine, clock_of_ms, ident, moment_of_ms
 from orderflow.cli.values import digits, ends_with, is_id
@@ -366,6 +366,7 @@ async def followed(
         async for record in merged(transport, topic, current):
             yield record
         await asyncio.sleep(LOOK_EVERY_S)
+        pause(0)
         ends = await transport.ends([topic])
         current = {
             # A partition that was added meanwhile is read from its first record.

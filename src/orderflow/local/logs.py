@@ -50,7 +50,12 @@ def find(folder: Path, names: Sequence[str]) -> Mapping[str, Path]:
 
 
 def lines(
-    logs: Mapping[str, Path], last: int, *, follow: bool, wanted: Callable[[str], bool] = lambda _: True
+    logs: Mapping[str, Path],
+    last: int,
+    *,
+    follow: bool,
+    wanted: Callable[[str], bool] = lambda _: True,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[tuple[str, str]]:
     """The last lines of all the logs that are `wanted`, by time, then, to follow, every such line that is added.
 
@@ -63,7 +68,7 @@ def lines(
         added = [[each for each in reader.added() if wanted(each.text)] for reader in readers]
         yield from ((each.log, each.text) for each in merge(*added, key=_time))
         if not any(added):
-            time.sleep(LOOK_EVERY_S)
+            pause(LOOK_EVERY_S)
 
 
 class LogLine(NamedTuple):

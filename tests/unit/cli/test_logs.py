@@ -83,6 +83,21 @@ def test_a_log_that_is_not_there_is_not_found(home: Path) -> None:
     assert result.stderr.endswith("there are: order, order.stderr, postgres\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes cannot be asked there")
+def test_following_ends_when_its_reader_is_gone_also_at_rest(home: Path) -> None:
+    command = [sys.executable, "-m", "orderflow", "logs", "-f", "order", "--home", str(home)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        try:
+            assert following.stdout.readline() == f"{LINE}\n"
+            following.stdout.close()
+            assert following.wait(60) == 141
+            assert following.stderr.read() == ""
+        finally:
+            following.kill()
+
+
 def test_that_no_line_matches_is_said_to_people_beside_the_lines(home: Path) -> None:
     result = call(home, "logs", "--order", "56789abc")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No matching lines.\n")
