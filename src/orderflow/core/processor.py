@@ -195,7 +195,7 @@ class Processor:
             try:
                 return await self._process(work, end)
             except DataRefusedError as error:
-                more = self._accuse(work, error)
+                more = self._blamed(work, error)
                 if more is None:
                     raise
                 work = replace(work, failures=more)
@@ -343,7 +343,7 @@ class Processor:
         reached(Point.BATCH_TOLD)
         return done
 
-    def _accuse(self, work: Work, error: DataRefusedError) -> Failures | None:
+    def _blamed(self, work: Work, error: DataRefusedError) -> Failures | None:
         """The failures and those that the error gives away; None if it gives nobody away, or has named many."""
         failures = work.failures
         fresh = [each for each in culprits(work.batch, error, self._ids) if each.name not in failures]

@@ -100,7 +100,7 @@ def test_a_number_beyond_64_bits_is_found_in_the_bytes(amount: int, meant: list[
         ([command("a"), *read("b")], refusal("b"), ["b"]),
     ],
 )
-def test_nobody_is_accused_on_a_guess_and_no_command_beside_others(
+def test_nobody_is_blamed_on_a_guess_and_no_command_beside_others(
     batch: list[Incoming], error: DataRefusedError, guilty: list[str]
 ) -> None:
     assert keys(culprits(batch, error, ids)) == guilty
