@@ -107,8 +107,7 @@ class _Meant:
 
     def __call__(self, ctx: click.Context, option: click.Parameter, value: Any) -> Any:
         """Raises click.BadParameter."""
-        source = None if option.name is None else ctx.get_parameter_source(option.name)
-        if source is click.core.ParameterSource.COMMANDLINE:
+        if value != option.default:
             for each in value if isinstance(value, tuple) else (value,):
                 _require_meant(each)
         return value if self._then is None else self._then(ctx, option, value)
