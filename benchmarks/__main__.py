@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -204,13 +205,19 @@ def _measure_apart(release: Release, transport: str, figures: Figures, sizes: Si
 
 def _read(release: Release, figures: Figures) -> None:
     """What somebody has to read of it."""
+    figures.files, figures.lines, figures.entered = _source(release)
+
+
+@cache
+def _source(release: Release) -> tuple[int, int, dict[str, dict[str, int]]]:
     files = list((release.folder / "src").rglob("*.py"))
     lines = (line.strip() for file in files for line in file.read_text("utf-8").splitlines())
-    figures.files, figures.lines = len(files), sum(bool(line) and not line.startswith("#") for line in lines)
+    entered: dict[str, dict[str, int]] = {}
     if (release.folder / "tests" / "support" / "ways.py").exists():
         say(f"{release.name}: the ways through the code")
         command = [str(release.python), "-m", "tests.support.ways", "--json"]
-        figures.entered = json.loads(subprocess.check_output(command, cwd=release.folder, text=True))
+        entered = json.loads(subprocess.check_output(command, cwd=release.folder, text=True))
+    return len(files), sum(bool(line) and not line.startswith("#") for line in lines), entered
 
 
 def _command_ms(system: System) -> float:

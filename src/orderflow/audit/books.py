@@ -212,16 +212,19 @@ class OrderBooks:
         return unsent or retrying or bool(self.intents)
 
     @property
+    def is_refund_refused(self) -> bool:
+        """The bank refuses to give the money back."""
+        return self.payment is not None and self.payment.is_refused
+
+    @property
     def is_stuck(self) -> bool:
         """An operator has to act: something of this order was given up, or the bank refuses the refund."""
-        is_refused = self.payment is not None and self.payment.is_refused
-        return is_refused or any(row.state == "dead" for row in self.parked)
+        return self.is_refund_refused or any(row.state == "dead" for row in self.parked)
 
     @property
     def is_halted(self) -> bool:
         """Stuck at a service of the saga, so that the order cannot come to its end. The others take it no further."""
-        is_refused = self.payment is not None and self.payment.is_refused
-        return is_refused or any(row.state == "dead" and row.service in SAGA for row in self.parked)
+        return self.is_refund_refused or any(row.state == "dead" and row.service in SAGA for row in self.parked)
 
     @property
     def is_refunded_by_word(self) -> bool:

@@ -455,6 +455,6 @@ async def mark(databases: Databases, transport: Transport) -> Mark:
     """As of now: taken after a look, so that what it has seen written is before the mark."""
     written = {name: (await databases.ask(name, "under_way"))[0]["written"] for name in databases.services}
     services = map(service_of, databases.services)
-    topics = sorted({topic for service in services for each in service.subscriptions for topic in each.topics})
+    topics = sorted({topic for service in services for topic in service.reads})
     ends = await transport.ends(topics)
     return Mark(written, {place: end for place, (_, end) in ends.items()})

@@ -328,9 +328,8 @@ def nothing_blocked(books: OrderBooks, *, at_rest: bool) -> Iterator[Finding]:
     if not deaf and dict(order.stuck) != heads:
         wanted, found = _stuck(heads), _stuck(order.stuck)
         yield told(Kind.STUCK_NOT_SHOWN, expected=wanted, found=found, where="order", since=order.since)
-    is_refused = books.payment is not None and books.payment.is_refused
-    if not books.parked and (order.refund == "refused") != is_refused:
-        wanted = "refused" if is_refused else "not refused"
+    if not books.parked and (order.refund == "refused") != books.is_refund_refused:
+        wanted = "refused" if books.is_refund_refused else "not refused"
         yield told(Kind.REFUND_NOT_SHOWN, expected=wanted, found=order.refund, where="order", since=order.since)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import click
 
-from orderflow.cli.errors import ProposedError, RequestRefusedError
+from orderflow.cli.errors import ProposedError
 from orderflow.cli.http import ServiceClient
 from orderflow.local.home import person_here
 
@@ -33,16 +33,3 @@ def confirm_options(command: Callable[..., None]) -> Callable[..., None]:
     yes = click.option("--yes", is_flag=True, help="Confirm, where the service requires it.")
     reason = click.option("--reason", metavar="TEXT", default="", help="Why; recorded in the operators' log.")
     return yes(reason(command))
-
-
-def require_confirmed(confirm: Mapping[str, str], *, yes: bool, reason: str, rehearsal: str) -> None:
-    """Nothing is begun anywhere before. `confirm`: by service, why acts on it must be confirmed ("": they need not).
-
-    `rehearsal` is the command that rehearses the same events. Raises RequestRefusedError.
-    """
-    causes = [f"{service} ({why})" for service, why in confirm.items() if why]
-    if causes and not (yes and reason.strip()):
-        raise RequestRefusedError(
-            f"This acts on events of {' and '.join(causes)}, so it must be confirmed, with a reason. To "
-            f"confirm, add: --yes --reason TEXT. To see first what a replay would do: {rehearsal}"
-        )

@@ -17,6 +17,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from orderflow.cli.errors import CliError, ExitCode, ReaderGoneError, printable
+from orderflow.cli.values import EMPTY
 from orderflow.local.errors import LocalError
 from orderflow.registry import RegistryError
 from orderflow.settings.readers import SettingsError
@@ -85,7 +86,7 @@ class LazyGroup(Group):
 
 
 def _strict(command: click.Command) -> click.Command:
-    """The command, each of whose options refuses `_unmeant` values; of a group, those of its commands."""
+    """The command, each of whose options refuses what nobody means; of a group, those of its commands."""
     if isinstance(command, click.Group):
         for each in command.commands.values():
             _strict(each)
@@ -116,7 +117,7 @@ class _Meant:
 def _require_meant(value: object) -> None:
     """Raises click.BadParameter."""
     if value == "":
-        raise click.BadParameter("it is empty. Is the variable set that the value should come from?")
+        raise click.BadParameter(EMPTY)
     if isinstance(value, float) and value != value:
         raise click.BadParameter("nan is not a number.")
 

@@ -28,6 +28,9 @@ DIGITS = 8
 _SHORT = re.compile(r"[0-9a-f]{6,31}")
 
 
+EMPTY = "it is empty. Is the variable set that the value should come from?"
+
+
 class FilledPath(click.Path):
     """A path, as a `Path`. An empty name, which is usually a variable that is not set, is not this folder."""
 
@@ -37,7 +40,7 @@ class FilledPath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Raises click.BadParameter."""
         if value == "":
-            self.fail("it is empty. Is the variable set that the value should come from?", param, ctx)
+            self.fail(EMPTY, param, ctx)
         return super().convert(value, param, ctx)
 
 

@@ -50,10 +50,6 @@ class AskError(Exception):
         self.status = status
         self.silent = silent
 
-    @property
-    def is_missing(self) -> bool:
-        return self.status == 404
-
 
 @dataclass(frozen=True, slots=True)
 class Replies(Generic[T]):

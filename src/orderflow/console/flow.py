@@ -116,7 +116,7 @@ def extended(layout: Layout, further: Sequence[Service]) -> Layout:
     step = (layout.width - 2 * left - layout.box_width) // max(1, across - 1)
     boxes, pipes, bottom = list(layout.boxes), list(layout.pipes), layout.height
     for start in range(0, len(further), across):
-        row = [(service, _topics(service)) for service in further[start : start + across]]
+        row = [(service, service.reads) for service in further[start : start + across]]
         top = bottom + ROW_GAP + LABEL_HEIGHT * max(len(topics) for _, topics in row)
         for column, (service, topics) in enumerate(row):
             x = left + column * step
@@ -125,10 +125,6 @@ def extended(layout: Layout, further: Sequence[Service]) -> Layout:
         bottom = top + layout.box_height
     height = bottom + 16 if further else layout.height
     return replace(layout, height=height, boxes=boxes, pipes=pipes)
-
-
-def _topics(service: Service) -> Sequence[str]:
-    return tuple(dict.fromkeys(topic for each in service.subscriptions for topic in each.topics))
 
 
 def _pipes_into(reader: str, topics: Sequence[str], across: range, top: int) -> Iterator[Pipe]:

@@ -372,6 +372,11 @@ class Service:
     personal: bool = False
     logged: Callable[[Message], Mapping[str, str]] | None = None
 
+    @property
+    def reads(self) -> Sequence[str]:
+        """The topics of its subscriptions, each once."""
+        return tuple(dict.fromkeys(topic for each in self.subscriptions for topic in each.topics))
+
     def unread(self) -> frozenset[bytes]:
         """The wire names of the events that it knows and passes over."""
         types = (each for each in self.catalogue.types if issubclass(each, Event) and each not in self.handlers)

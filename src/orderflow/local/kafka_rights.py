@@ -51,10 +51,9 @@ class Prefixes:
 
 def rights_of(service: Service, prefixes: Prefixes) -> Iterator[Right]:
     """Each right that implies another (READ and WRITE imply DESCRIBE) stands alone."""
-    read = {topic for each in service.subscriptions for topic in each.topics}
-    for topic in {*service.publishes, FLOW_STATUS, *map(topic_of, read)}:
+    for topic in {*service.publishes, FLOW_STATUS, *map(topic_of, service.reads)}:
         yield TOPIC, prefixes.topics + topic, WRITE
-    for topic in read:
+    for topic in service.reads:
         yield TOPIC, prefixes.topics + topic, READ
     for each in service.subscriptions:
         yield GROUP, prefixes.groups + each.consumer, READ

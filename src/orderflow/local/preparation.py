@@ -203,7 +203,7 @@ def all_topics(settings: Settings) -> list[TopicSettings]:
     """Every topic that a service writes or reads, and for each that is read the one of its dead letters."""
     services = definitions().values()
     published = {topic for service in services for topic in service.publishes}
-    consumed = {topic for service in services for each in service.subscriptions for topic in each.topics}
+    consumed = {topic for service in services for topic in service.reads}
     return topic_settings([*published, FLOW_STATUS], consumed, settings)
 
 

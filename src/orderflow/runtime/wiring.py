@@ -284,8 +284,7 @@ async def open_transport(service: Service, settings: Settings, store: PostgresSt
     """
     transport = await connect_transport(settings, rng, service=service.name)
     try:
-        consumed = [topic for each in service.subscriptions for topic in each.topics]
-        topics = topic_settings([*service.publishes, FLOW_STATUS], consumed, settings)
+        topics = topic_settings([*service.publishes, FLOW_STATUS], service.reads, settings)
         groups = [each.consumer for each in service.subscriptions]
         await _claim(transport, [topic.name for topic in topics], groups, settings, store)
         reached(Point.START_CLAIMED)

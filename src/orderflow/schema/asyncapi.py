@@ -83,7 +83,7 @@ _WHY: Json = {
 def asyncapi_of(services: Sequence[Service], version: str) -> Json:
     """The document of these services together, as plain data. `version` is the release's."""
     types = _events_of(services)
-    read = list(dict.fromkeys(topic for each in services for topic in _topics_read(each)))
+    read = list(dict.fromkeys(topic for each in services for topic in each.reads))
     topics = list(dict.fromkeys([*(topic for each in services for topic in each.publishes), *read]))
     names = {topic: _names_on(topic, types, services) for topic in topics}
     return {
@@ -147,10 +147,6 @@ def _said(services: Sequence[Service]) -> Iterable[type[Event]]:
                     yield each
 
 
-def _topics_read(service: Service) -> Iterable[str]:
-    return (topic for each in service.subscriptions for topic in each.topics)
-
-
 def _names_on(topic: str, types: Mapping[str, type[Event]], services: Sequence[Service]) -> Sequence[str]:
     """Today's versions, then the older ones that somebody still reads."""
     today = [name for name, each in types.items() if topic == each.TOPIC]
@@ -161,7 +157,7 @@ def _names_on(topic: str, types: Mapping[str, type[Event]], services: Sequence[S
 
 def _who(topic: str, services: Sequence[Service]) -> str:
     writers = [each.name for each in services if topic in each.publishes]
-    readers = [each.name for each in services if topic in _topics_read(each)]
+    readers = [each.name for each in services if topic in each.reads]
     return f"Written by {', '.join(writers) or 'nobody here'}; read by {', '.join(readers) or 'nobody here'}."
 
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 import click
 from msgspec import to_builtins
 
-from orderflow.cli.acting import act, confirm_options, require_confirmed
+from orderflow.cli.acting import act, confirm_options
 from orderflow.cli.dlt.selection import (
     PATH,
     Choice,
@@ -21,6 +21,7 @@ from orderflow.cli.dlt.selection import (
     of_service,
     read_details,
     read_letters,
+    require_confirmed,
 )
 from orderflow.cli.errors import NotFoundError, RequestRefusedError, counted
 from orderflow.cli.http import ServiceClient
@@ -95,8 +96,7 @@ def edit(
         raise click.UsageError("Give the new value in one way: --value FILE, or --set FIELD=VALUE")
     choice = chosen((event,), None, False, service)
     held, answers = holders(session, choice)
-    confirm = {name: holder.confirm for name, holder in held.items()}
-    require_confirmed(confirm, yes=True, reason=reason, rehearsal=choice.rehearsal(session))
+    require_confirmed(session, choice, held, yes=True, reason=reason)
     given = file.read() if file is not None else None
     wanted = {name: _wanted(session, name, event, given, settings) for name in held}
     _agree(session, wanted, yes=yes)
@@ -266,8 +266,7 @@ def discard(session: Session, choice: Choice, reason: str, yes: bool) -> None:
     if not reason.strip():
         raise click.UsageError("An event is discarded for good, so say why: --reason TEXT")
     held, answers = holders(session, choice)
-    confirm = {name: holder.confirm for name, holder in held.items()}
-    require_confirmed(confirm, yes=yes, reason=reason, rehearsal=choice.rehearsal(session))
+    require_confirmed(session, choice, held, yes=yes, reason=reason)
     done: list[dict[str, Any]] = []
 
     def told() -> str:

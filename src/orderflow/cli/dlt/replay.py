@@ -10,9 +10,17 @@ from typing import Any, NamedTuple
 
 import click
 
-from orderflow.cli.acting import act, confirm_options, require_confirmed
+from orderflow.cli.acting import act, confirm_options
 from orderflow.cli.dlt import views
-from orderflow.cli.dlt.selection import Choice, Holder, choice_options, holders, of_service, read_letters
+from orderflow.cli.dlt.selection import (
+    Choice,
+    Holder,
+    choice_options,
+    holders,
+    of_service,
+    read_letters,
+    require_confirmed,
+)
 from orderflow.cli.errors import CliError, ExitCode, RequestRefusedError, UnreachableError, printable
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.output import make_console, text
@@ -164,8 +172,7 @@ def replay(
     """
     found, asked = holders(session, choice)
     held = _dead_at(found)
-    confirm = {name: holder.confirm for name, holder in held.items()}
-    require_confirmed(confirm, yes=yes, reason=reason, rehearsal=choice.rehearsal(session))
+    require_confirmed(session, choice, held, yes=yes, reason=reason)
     body = {
         "filter": choice.filter(),
         "plan": {"rate_per_s": rate, "canary": canary, "failing_share_max": max_failing},

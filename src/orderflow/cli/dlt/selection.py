@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 from msgspec import Struct, to_builtins
 
-from orderflow.cli.errors import NotFoundError
+from orderflow.cli.errors import NotFoundError, RequestRefusedError
 from orderflow.cli.http import ServiceClient
 from orderflow.cli.session import Answers, Session, ask, service_option
 from orderflow.cli.values import ShortEvent, event_or_position
@@ -137,6 +137,18 @@ def holders(session: Session, choice: Choice, most: int = 1) -> tuple[Mapping[st
             f"There is no dead event {what} at {', '.join(answers.found)}. See what there is with: orderflow dlt list"
         )
     return found, answers
+
+
+def require_confirmed(
+    session: Session, choice: Choice, held: Mapping[str, Holder], *, yes: bool, reason: str
+) -> None:
+    """Nothing is begun anywhere before. Raises RequestRefusedError: acts on these events must be confirmed."""
+    causes = [f"{service} ({holder.confirm})" for service, holder in held.items() if holder.confirm]
+    if causes and not (yes and reason.strip()):
+        raise RequestRefusedError(
+            f"This acts on events of {' and '.join(causes)}, so it must be confirmed, with a reason. To "
+            f"confirm, add: --yes --reason TEXT. To see first what a replay would do: {choice.rehearsal(session)}"
+        )
 
 
 def _held(client: ServiceClient, choice: Choice, most: int) -> Holder:

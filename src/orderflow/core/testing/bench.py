@@ -33,7 +33,7 @@ F = TypeVar("F", bound=Fact)
 class Reaction(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one message: what was decided and stored, or why nothing was.
 
-    `outcome` is "handled", "duplicate" (seen before), "passed" (no decision handles it), "parked", "held" (behind a
+    `outcome` is "handled", "duplicate" (seen before), "ignored" (no decision handles it), "parked", "held" (behind a
     parked event of its key), "dead", "deferred" or, for a command, "refused". `error` is then the class and the text
     of what went wrong. `answer` is what the command's caller gets, also when it is refused.
     """
@@ -138,7 +138,7 @@ class Bench:
         for subscription in self._service.subscriptions:
             if topic in subscription.topics:
                 return subscription.consumer
-        read = ", ".join(topic for each in self._service.subscriptions for topic in each.topics)
+        read = ", ".join(self._service.reads)
         raise ValueError(f"{self._service.name} does not read {topic}; its subscriptions: {read or 'none'}")
 
     def _asked(self, answer: Answer) -> OpenIntent:
