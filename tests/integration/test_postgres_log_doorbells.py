@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -149,12 +151,12 @@ async def test_a_process_that_stands_still_is_given_up_and_finds_all_when_it_goe
 async def test_a_doorbell_tells_line_by_line_and_leaves_nothing_behind() -> None:
     heard: list[tuple[str, str]] = []
     bell = Doorbell(lambda channel, payload: heard.append((channel, payload)))
-    await bell.open()
+    bell.open()
     name = bell.name
     assert name is not None
     bells = Bells(Doorbell(lambda *_: None), lambda *_: None)
     bells.meet([name])
-    await eventually(lambda: bells.reached)
+    assert bells.reached == [name]
 
     assert bells.ring(name, "r1", "1 11:0:1")
     assert bells.ring(name, "r2", "")
@@ -162,7 +164,7 @@ async def test_a_doorbell_tells_line_by_line_and_leaves_nothing_behind() -> None
 
     await eventually(lambda: len(heard) == 2)
     assert heard == [("r1", "1 11:0:1"), ("r2", "")]
-    await bells.close()
+    bells.close()
     bell.close()
     assert not exists(name)
 
@@ -171,7 +173,7 @@ async def test_a_socket_that_a_killed_process_left_is_swept_away_and_a_living_on
     folder = doorbell.private_folder()
     assert folder is not None
     alive, gone = Doorbell(lambda *_: None), folder / "left-by-nobody"
-    await alive.open()
+    alive.open()
     assert alive.name is not None
     abandoned = await asyncio.get_running_loop().create_unix_server(asyncio.Protocol, str(gone))
     os.rename(gone, folder / "left")
@@ -207,3 +209,50 @@ async def until_rung(log: Log, appender: PostgresLogTransport) -> int:
 
 def exists(path: str | Path) -> bool:
     return os.path.lexists(path)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_visitor_who_comes_while_a_doorbell_is_closed_is_sent_away(turns: int) -> None:
+    """However far its way in had come: `turns` of the event loop."""
+    bell = Doorbell(lambda _channel, _payload: None)
+    bell.open()
+    assert bell.name is not None
+    with socket.socket(socket.AF_UNIX) as visitor:
+        visitor.setblocking(False)
+        visitor.connect(bell.name)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+        bell.close()
+
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(visitor, 1), 30) == b""
+
+
+async def test_who_has_closed_visits_nobody_any_more() -> None:
+    def nobody(_channel: str, _payload: str) -> None: ...
+
+    bell, own = Doorbell(nobody), Doorbell(nobody)
+    bell.open()
+    assert bell.name is not None
+    bells = Bells(own, nobody)
+    bells.close()
+
+    bells.meet([bell.name])
+
+    assert bells.reached == []
+    bell.close()
+
+
+async def test_a_doorbell_that_is_gone_is_forgotten_before_it_is_rung() -> None:
+    bell, own = Doorbell(lambda *_: None), Doorbell(lambda *_: None)
+    bell.open()
+    assert bell.name is not None
+    bells = Bells(own, lambda *_: None)
+    bells.meet([bell.name])
+    assert bells.reached == [bell.name]
+
+    bell.close()
+
+    await eventually(lambda: not bells.reached)
+    bells.close()

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from orderflow.core.postgres.sessions import connect
@@ -16,6 +18,7 @@ from orderflow.local.authority import Authority
 from tests.support.postgres import PostgresServer
 from tests.support.postgres_tls import TlsFront, binaries, server_with_openssl
 from tests.support.sample.running import migrate, running, settings
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -35,9 +38,16 @@ async def said_of(url: str) -> str:
     try:
         connection = await connect(url, application_name="test")
     except (StoreUnavailableError, ValueError) as error:
+        # A connection over TLS is closed only when the server has closed its end too.
+        await eventually(lambda: not is_connected(urlsplit(url).port))
         return str(error)
     await connection.close()
     return ""
+
+
+def is_connected(port: int | None) -> bool:
+    """Whether this process has a connection to that port."""
+    return any(each.raddr and each.raddr.port == port for each in psutil.Process().net_connections("tcp"))
 
 
 async def test_a_service_opens_no_connection_without_tls(

@@ -158,23 +158,23 @@ class ServiceProcess:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._engine is not None:
-            await self._engine.drain(max(0.1, deadline - self._clock.monotonic() - _HTTP_STOP_S))
-        await self._doors.stop(max(0.1, min(_HTTP_STOP_S, deadline - self._clock.monotonic())))
-        await self._parts.aclose()
+        async with self._parts:
+            try:
+                if self._engine is not None:
+                    await self._engine.drain(max(0.1, deadline - self._clock.monotonic() - _HTTP_STOP_S))
+            finally:
+                await self._doors.stop(max(0.1, min(_HTTP_STOP_S, deadline - self._clock.monotonic())))
 
     async def _start(self) -> None:
-        store = await self._until_open("database", lambda: open_store(self._service, self._settings))
-        self._parts.push_async_callback(store.close)
+        store = await self._until_open("database", lambda: open_store(self._service, self._settings), closing=True)
         reached(Point.START_OPENED)
         self._health.pings["database"] = store.ping
         self._health.database_ms = store.clock_ms
         self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
         transport = await self._until_open(
-            "transport", lambda: open_transport(self._service, self._settings, store, self._rng)
+            "transport", lambda: open_transport(self._service, self._settings, store, self._rng), closing=True
         )
         self._health.installation = await self._until_open("installation", lambda: installation_of(store.fetch))
-        self._parts.push_async_callback(transport.close)
         reached(Point.START_TOPICS)
         self._health.pings["transport"] = transport.ping
         game_day = await self._open_game_day(store)
@@ -207,9 +207,8 @@ class ServiceProcess:
         """Where there is no master key, or nobody is named, names stay as they are."""
         if not self._service.personal or self._settings.keys_master_key is None:
             return ClearCustomers()
-        customers = await self._until_open("keys", lambda: open_customers(self._settings, self._clock))
-        assert isinstance(customers, ConcealedCustomers)
-        self._parts.push_async_callback(customers.close)
+        opening = self._until_open("keys", lambda: open_customers(self._settings, self._clock), closing=True)
+        customers: ConcealedCustomers = await opening
         self._health.pings["keys"] = customers.ping
         return customers
 
@@ -231,10 +230,7 @@ class ServiceProcess:
         make = self._service.gateway
         if make is None:
             return None
-        gateway: Gateway = await self._until_open("gateway", lambda: make(surroundings))
-        close = getattr(gateway, "close", None)
-        if close is not None:
-            self._parts.push_async_callback(close)
+        gateway: Gateway = await self._until_open("gateway", lambda: make(surroundings), closing=True)
         return gateway
 
     def _operations(
@@ -314,8 +310,11 @@ class ServiceProcess:
         self._retry_loops.append(retries)
         return retries
 
-    async def _until_open(self, component: str, make: Callable[[], Awaitable[Any]]) -> Any:
-        """What `make` returns, as soon as infrastructure lets it; what waiting cannot fix is raised."""
+    async def _until_open(self, component: str, make: Callable[[], Awaitable[Any]], *, closing: bool = False) -> Any:
+        """What `make` returns, as soon as infrastructure lets it; what waiting cannot fix is raised.
+
+        `closing`: it is closed at the end of the process, if it can be, whatever the start comes to after it.
+        """
         retries = self._retry_loop(component)
         self._health.pings[component] = _problem_of(retries)
         made: list[Any] = []
@@ -324,6 +323,8 @@ class ServiceProcess:
         async def step() -> None:
             try:
                 made.append(await make())
+                if closing and (close := getattr(made[0], "close", None)) is not None:
+                    self._parts.push_async_callback(close)
             except (SchemaBehindError, SettingsError) as error:
                 final.append(error)
             except TransactionPoolingError as error:

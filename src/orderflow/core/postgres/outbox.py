@@ -140,12 +140,14 @@ class PostgresOutboxReader:
         self._closed = True
         self._forget(self)
         self.owned = frozenset()
-        if self._session.is_open:
-            with suppress(StoreUnavailableError, TimeoutError):
-                async with asyncio.timeout(LEAVE_S):
-                    await self._ask("outbox_leave", CHANNEL, self._own_name + MOVED)
         self._wake_to_claim()
-        await self._session.close()
+        try:
+            if self._session.is_open:
+                with suppress(StoreUnavailableError, TimeoutError):
+                    async with asyncio.timeout(LEAVE_S):
+                        await self._ask("outbox_leave", CHANNEL, self._own_name + MOVED)
+        finally:
+            await self._session.close()
 
     async def _ask(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
         """On the connection that owns the slots or not at all."""

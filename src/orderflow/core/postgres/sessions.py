@@ -475,10 +475,12 @@ class Connections:
         """Close what is idle in good order and cut off what is lent. Idempotent."""
         self._closed = True
         idle, self._idle = self._idle, []
-        for connection in idle:
-            await leave(connection)
-        for connection in list(self._lent):
-            connection.terminate()
+        try:
+            for connection in idle:
+                await leave(connection)
+        finally:
+            for connection in [*idle, *self._lent]:
+                connection.terminate()
 
     async def _wait(self) -> None:
         self._waiting += 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from uuid import uuid4
 
@@ -210,10 +210,12 @@ class PostgresStore:
         return await clock_ms(self._reads.fetch)
 
     async def close(self) -> None:
-        await self._relays.close()
-        for reader in list(self.readers):
-            await reader.close()
-        await asyncio.gather(self.work.close(), self._reads.close())
+        async with AsyncExitStack() as parts:
+            parts.push_async_callback(self.work.close)
+            parts.push_async_callback(self._reads.close)
+            for reader in self.readers:
+                parts.push_async_callback(reader.close)
+            await self._relays.close()
 
     def _offer(self, published: Sequence[OutboxRecord], before: Collection[int] | None) -> None:
         for reader in self.readers:

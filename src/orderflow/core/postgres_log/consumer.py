@@ -349,11 +349,13 @@ class PostgresLogConsumer:
     async def close(self) -> None:
         if self._closed:
             return
-        await self._stop()
-        with suppress(TransportUnavailableError, TimeoutError):
-            async with asyncio.timeout(LEAVE_TIMEOUT_S):
-                await self._membership.leave()
-        await self._link.close()
+        try:
+            await self._stop()
+            with suppress(TransportUnavailableError, TimeoutError):
+                async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                    await self._membership.leave()
+        finally:
+            await self._link.close()
 
     async def abort(self) -> None:
         """Stop without leaving the group, as a killed process would."""

@@ -23,7 +23,9 @@ TRY_AGAIN_S = 10.0
 """After so long an appender tries to connect again to a doorbell that it did not reach."""
 
 UNREAD_MAX = 1024 * 1024
-"""Bytes that wait for a process that does not read. It stands still, and whoever follows it reads the table."""
+"""Bytes that may wait for a process that does not read, as far as the system allows that. It stands still then, and
+whoever follows it reads the table.
+"""
 
 LINE_MAX = 64 * 1024
 LEFT_AFTER_S = 60.0
@@ -42,32 +44,65 @@ class Doorbell:
     def __init__(self, hear: Hear) -> None:
         self.name: str | None = None
         self._hear = hear
-        self._server: asyncio.AbstractServer | None = None
-        self._visitors: set[asyncio.BaseTransport] = set()
+        self._listener: socket.socket | None = None
+        self._visitors: dict[socket.socket, bytes] = {}
 
-    async def open(self) -> None:
+    def open(self) -> None:
         """Where that is impossible there is none."""
         folder = private_folder()
-        if folder is None or self._server is not None:
+        if folder is None or self._listener is not None:
             return
         sweep(folder)
         path = folder / f"{os.getpid()}-{token_hex(8)}"
         if len(os.fsencode(path)) > NAME_MAX:
             return
-        with suppress(OSError):
-            self._server = await asyncio.get_running_loop().create_unix_server(
-                lambda: _Visitor(self._hear, self._visitors), str(path)
-            )
-            self.name = str(path)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.setblocking(False)
+            listener.bind(str(path))
+            listener.listen()
+            asyncio.get_running_loop().add_reader(listener, self._admit, listener)
+        except OSError:
+            listener.close()
+        else:
+            self._listener, self.name = listener, str(path)
 
     def close(self) -> None:
         name, self.name = self.name, None
-        if self._server is not None:
-            self._server.close()
-        for visitor in tuple(self._visitors):
-            visitor.close()
+        listener, self._listener = self._listener, None
+        for each in (*self._visitors, *([listener] if listener else [])):
+            self._part(each)
         if name is not None:
             Path(name).unlink(missing_ok=True)
+
+    def _admit(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            visitor, _ = listener.accept()
+            visitor.setblocking(False)
+            self._visitors[visitor] = b""
+            asyncio.get_running_loop().add_reader(visitor, self._listen, visitor)
+
+    def _listen(self, visitor: socket.socket) -> None:
+        """A notice a line."""
+        try:
+            said = visitor.recv(LINE_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        *lines, begun = (self._visitors[visitor] + said).split(b"\n")
+        for line in lines:
+            channel, _, payload = line.decode(errors="replace").partition(" ")
+            self._hear(channel, payload)
+        if said and len(begun) <= LINE_MAX:
+            self._visitors[visitor] = begun
+        else:
+            self._part(visitor)
+
+    def _part(self, each: socket.socket) -> None:
+        self._visitors.pop(each, None)
+        asyncio.get_running_loop().remove_reader(each)
+        each.close()
 
 
 class Bells:
@@ -76,9 +111,9 @@ class Bells:
     def __init__(self, own: Doorbell, hear: Hear) -> None:
         self._own = own
         self._hear = hear
-        self._reached: dict[str, asyncio.WriteTransport] = {}
+        self._reached: dict[str, socket.socket] = {}
         self._not_before: dict[str, float] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closed = False
 
     @property
     def reached(self) -> list[str]:
@@ -86,14 +121,24 @@ class Bells:
         return [*self._reached, *([self._own.name] if self._own.name else [])]
 
     def meet(self, names: Iterable[str]) -> None:
-        """Connect to those that are new, without waiting for it."""
+        """Connect to those that are new. Nothing is waited for: who does not let us in at once is not there."""
         now = time.monotonic()
         for name in names:
-            if name == self._own.name or name in self._reached or name in self._tasks:
+            known = name == self._own.name or name in self._reached
+            if known or self._closed or now < self._not_before.get(name, now):
                 continue
-            if now >= self._not_before.get(name, now):
-                self._not_before[name] = now + TRY_AGAIN_S
-                self._tasks[name] = asyncio.get_running_loop().create_task(self._connect(name))
+            visit = socket.socket(socket.AF_UNIX)
+            try:
+                visit.setblocking(False)
+                visit.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNREAD_MAX)
+                visit.connect(name)
+            except OSError:
+                visit.close()
+                self._avoid(name)
+            else:
+                # Nothing ever comes back: it can be read from when its other end is closed.
+                asyncio.get_running_loop().add_reader(visit, self._lost, name)
+                self._reached[name] = visit
 
     def ring(self, name: str, channel: str, payload: str) -> bool:
         """Tell whoever is there. Whether it could be told."""
@@ -101,75 +146,31 @@ class Bells:
             self._hear(channel, payload)
             return True
         visit = self._reached.get(name)
-        if visit is None or visit.is_closing():
+        if visit is None:
             return False
-        if visit.get_write_buffer_size() > UNREAD_MAX:
-            visit.abort()
+        line = f"{channel} {payload}\n".encode()
+        with suppress(OSError):
+            if visit.send(line) == len(line):
+                return True
+        self._lost(name)
+        return False
+
+    def close(self) -> None:
+        self._closed = True
+        for name in [*self._reached]:
             self._lost(name)
-            return False
-        visit.write(f"{channel} {payload}\n".encode())
-        return True
-
-    async def close(self) -> None:
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        for visit in self._reached.values():
-            visit.close()
-        self._reached.clear()
-
-    async def _connect(self, name: str) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            with suppress(OSError):
-                visit, _ = await loop.create_unix_connection(lambda: _Visit(lambda: self._lost(name)), name)
-                self._reached[name] = visit
-                self._not_before.pop(name, None)
-        finally:
-            del self._tasks[name]
 
     def _lost(self, name: str) -> None:
-        self._reached.pop(name, None)
+        visit = self._reached.pop(name)
+        asyncio.get_running_loop().remove_reader(visit)
+        visit.close()
+        self._avoid(name)
+
+    def _avoid(self, name: str) -> None:
         now = time.monotonic()
         # Names are never used again: those of processes that are gone must not stay for ever.
         self._not_before = {each: at for each, at in self._not_before.items() if at > now}
         self._not_before[name] = now + TRY_AGAIN_S
-
-
-class _Visit(asyncio.Protocol):
-    """The appender's end: nothing comes back."""
-
-    def __init__(self, lost: Callable[[], None]) -> None:
-        self._lost = lost
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self._lost()
-
-
-class _Visitor(asyncio.Protocol):
-    """The member's end: a notice a line."""
-
-    def __init__(self, hear: Hear, visitors: set[asyncio.BaseTransport]) -> None:
-        self._hear = hear
-        self._visitors = visitors
-        self._begun = b""
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a server's connections can be read and written
-        self._visitors.add(transport)
-
-    def data_received(self, data: bytes) -> None:
-        *lines, self._begun = (self._begun + data).split(b"\n")
-        for line in lines:
-            channel, _, payload = line.decode(errors="replace").partition(" ")
-            self._hear(channel, payload)
-        if len(self._begun) > LINE_MAX and self._transport is not None:
-            self._transport.abort()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        if self._transport is not None:
-            self._visitors.discard(self._transport)
 
 
 def private_folder() -> Path | None:

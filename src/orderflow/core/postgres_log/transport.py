@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Container, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 from orderflow.core.identity import Partitioner
 from orderflow.core.postgres import schema
@@ -165,7 +165,7 @@ class PostgresLogTransport:
     async def subscribe(self, group: str, topics: Sequence[str]) -> PostgresLogConsumer:
         known = await self._topics.get(topics)
         if self._rings:
-            await self._doorbell.open()
+            self._doorbell.open()
         consumer = PostgresLogConsumer(
             LogSession(self._url, timeout_s=self._timeout_s, settings=MEMBER_SETTINGS),
             self._reader,
@@ -228,13 +228,15 @@ class PostgresLogTransport:
         return emptied
 
     async def close(self) -> None:
-        if self._maintenance is not None:
-            self._maintenance.cancel()
-            await asyncio.wait({self._maintenance})
-        await asyncio.gather(*(consumer.close() for consumer in self._consumers))
-        await self._bells.close()
-        self._doorbell.close()
-        await asyncio.gather(self._link.close(), self._reader.close())
+        async with AsyncExitStack() as parts:
+            parts.push_async_callback(self._link.close)
+            parts.push_async_callback(self._reader.close)
+            parts.callback(self._doorbell.close)
+            parts.callback(self._bells.close)
+            if self._maintenance is not None:
+                self._maintenance.cancel()
+                await asyncio.wait({self._maintenance})
+            await asyncio.gather(*(consumer.close() for consumer in self._consumers))
 
     async def _maintain(self) -> None:
         while True:
