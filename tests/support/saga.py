@@ -144,6 +144,11 @@ class Wire:
                     found.append(message)
         return found
 
+    async def unread(self, service: Service) -> int:
+        """How many records the service has yet to read, or to note as read."""
+        lags = [await self._transport.lag(each.consumer, each.topics) for each in service.subscriptions]
+        return sum(partition.lag for lag in lags for partition in lag)
+
     async def hear(self, event_type: type[E], key: UUID, timeout_s: float = 20.0) -> E:
         """The one event of this type about this order, as soon as it is there."""
 

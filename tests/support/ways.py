@@ -24,6 +24,7 @@ import httpx2
 from orderflow.core.crash_points import Point
 from orderflow.events.order import Item
 from orderflow.events.payment import PaymentSucceeded
+from orderflow.services.order.service import SERVICE as ORDER
 from tests.support.bounds import BOUNDS
 from tests.support.postgres import PostgresServer
 from tests.support.saga import Databases, Wire, databases, running, wire
@@ -79,7 +80,8 @@ class Walker:
         await eventually(self._is_quiet)
 
     async def _is_quiet(self) -> bool:
-        return not await self._database.fetchval(UNSENT)
+        """Whether nothing is left of this way that could be taken for the next one."""
+        return not await self._database.fetchval(UNSENT) and not await self._says.unread(ORDER)
 
     async def _place(self, customer: str) -> UUID:
         line = {"sku": "TEA", "quantity": 1, "unit_price": 590}
