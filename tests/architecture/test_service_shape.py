@@ -115,6 +115,7 @@ OF_THE_SAGA = {
     "src/orderflow/audit/orders.py": "what these rows have to say",
     "src/orderflow/cli/__init__.py": "commands of these names",
     "src/orderflow/cli/demo.py": "an event that each makes fail in the demo",
+    "src/orderflow/cli/order.py": "the consumers without which an order does not end",
     "src/orderflow/simulation/exhaustive/promises.py": "the saga as it is simulated",
     "src/orderflow/simulation/exhaustive/space.py": "the saga as it is simulated",
     "src/orderflow/simulation/troubles.py": "the saga as it is simulated",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -12,7 +11,7 @@ import click
 from orderflow.audit.findings import Finding, FindingGroup, Kind, Report, grouped
 from orderflow.audit.live import Scope
 from orderflow.cli.errors import ExitCode, counted
-from orderflow.cli.output import Output, text, words
+from orderflow.cli.output import Output, pause, text, words
 from orderflow.cli.session import Session
 from orderflow.cli.tables import clock_of_ms, entry, moment, now_ms
 
@@ -166,7 +165,7 @@ def watch(session: Session, every_s: float, look: Look, *, topics: bool) -> None
     try:
         while True:
             watching.tell(look(watching.scope()))
-            time.sleep(every_s)
+            pause(every_s)
     except KeyboardInterrupt:
         if watching.known:
             raise click.exceptions.Exit(ExitCode.FAILED) from None

@@ -15,7 +15,7 @@ from orderflow.cli.errors import CliError, ExitCode, TimeUpError, UnreachableErr
 from orderflow.cli.explain import explain
 from orderflow.cli.http import AnswerLostError, ServiceClient
 from orderflow.cli.lazy import Group
-from orderflow.cli.output import Output, joined, text
+from orderflow.cli.output import Output, joined, pause, text
 from orderflow.cli.session import Session, session_options
 from orderflow.cli.tables import Fitted, duration, heartbeat, ident, moment, table, when
 from orderflow.cli.values import item, order_id
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 FINAL = ("COMPLETED", "FAILED")
+ON_THE_WAY = ("order", "payment", "inventory")
+"""The consumers without which an order does not end; that a notice to the customer is stuck holds up no order."""
 WAITS_FOR = MappingProxyType(
     {
         "PENDING": "the payment service to charge the card (PaymentSucceeded or PaymentFailed)",
@@ -215,8 +217,8 @@ def place(
 ) -> None:
     """Place an order, and show it.
 
-    With --wait, the exit code says how it ended: 0 COMPLETED, 1 FAILED, 6 not ended in time. A refund that the bank
-    refuses is an end as well (1): then an operator has to settle it.
+    With --wait, the exit code says how it ended: 0 COMPLETED, 1 FAILED, 6 not ended in time. The wait also ends (1)
+    where only an operator can go on: an event of the order was given up, or the bank refuses the refund.
 
     \b
     orderflow order place --wait 10
@@ -237,6 +239,8 @@ def place(
             with heartbeat(lambda: f"the order {placed['id']} is {placed['status']}", hidden=session.out.as_json):
                 for seen in until_end(client, placed["id"], wait_s):
                     placed = seen or placed
+                    if given_up(placed):
+                        break
     _show(session, {**placed, "replayed": replayed})
     if wait_s:
         _end_with(placed, wait_s)
@@ -307,6 +311,12 @@ def _show(session: Session, found: dict[str, Any]) -> None:
 
 def _end_with(found: dict[str, Any], waited_s: float) -> None:
     """The exit code for what became of an order. Raises TimeUpError, CliError: an operator has to end it."""
+    if obstacle := given_up(found):
+        raise CliError(
+            f"The order {found['id']} is {found['status']} and stuck: {obstacle['event_type']} was given up, so an "
+            f"operator has to go on. See why with: orderflow order explain {found['id']}; once that is mended, send "
+            f"the event again with: orderflow dlt replay {obstacle['event_id']}"
+        )
     if not has_ended(found):
         due = ", its refund is still due" if found.get("refund") == "due" else ""
         raise TimeUpError(
@@ -377,12 +387,14 @@ def until_end(client: ServiceClient, order_id: str, timeout_s: float) -> Iterato
 
     The service holds each answer for a moment, so an end is seen at once and a step within half a second.
     All of it takes no longer than `timeout_s`, also where answers do not come.
-    Yields None while the service cannot be reached; the first call must reach it. Raises NotFoundError.
+    Yields None while the service cannot be reached; the first call must reach it. Raises NotFoundError,
+    ReaderGoneError.
     """
     deadline = time.monotonic() + timeout_s
     order: dict[str, Any] | None = client.get(f"/orders/{order_id}", within_s=timeout_s)
     yield order
     while not (order and has_ended(order)) and (left_s := deadline - time.monotonic()) > 0:
+        pause(0)
         held_s = min(HELD_S, left_s)
         asked_at = time.monotonic()
         try:
@@ -393,12 +405,20 @@ def until_end(client: ServiceClient, order_id: str, timeout_s: float) -> Iterato
         yield order
         early_s = (RETRY_S if order is None else held_s) - (time.monotonic() - asked_at)
         if early_s > 0 and not (order and has_ended(order)):
-            time.sleep(min(early_s, max(0.0, deadline - time.monotonic())))
+            pause(min(early_s, max(0.0, deadline - time.monotonic())))
 
 
-def has_ended(order: dict[str, Any]) -> bool:
+def has_ended(order: Mapping[str, Any]) -> bool:
     """Whether nothing more comes by itself: final, and no refund that is still tried (one that is refused is not)."""
     return is_final(order) and order.get("refund") != "due"
+
+
+def given_up(order: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What was given up of those events without which the order does not end; None: it may still end by itself."""
+    if has_ended(order):
+        return None
+    stuck = order.get("stuck") or {}
+    return next((each for name, each in stuck.items() if name in ON_THE_WAY and each["state"] == "dead"), None)
 
 
 def watch_order(client: ServiceClient, out: Output, order_id: str, timeout_s: float) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from orderflow.local.home import Home
+from tests.support.shop import Says, shop
 from tests.unit.cli.calls import ORDER_ID, call
+from tests.unit.cli.orders import order
 
 LINE = (
     '{"time":"2026-11-25T03:26:55.949Z","level":"info","service":"order","action":"message-handled","order_id":"7"}'
@@ -81,6 +83,21 @@ def test_a_log_that_is_not_there_is_not_found(home: Path) -> None:
     result = call(home, "logs", "nosuch")
     assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr.endswith("there are: order, order.stderr, postgres\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes cannot be asked there")
+def test_watching_an_order_ends_when_its_reader_is_gone_also_at_rest(home: Path) -> None:
+    with shop(lambda _: Says(200, order(2))) as server:
+        command = [sys.executable, "-m", "orderflow", "order", "watch", ORDER_ID, "--home", str(home)]
+        environment = {**os.environ, "ORDERFLOW_ORDER_URL": server.url}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as watching:
+            assert watching.stdout is not None
+            try:
+                assert "PENDING" in watching.stdout.readline()
+                watching.stdout.close()
+                assert watching.wait(60) == 141
+            finally:
+                watching.kill()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes cannot be asked there")

@@ -21,7 +21,8 @@ from tests.unit.cli.orders import Life, failed, order, problem
 def time_passes_where_one_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nowhere else. The server of these tests never holds an answer."""
     slept_s: list[float] = []
-    monkeypatch.setattr(orders, "time", SimpleNamespace(monotonic=lambda: sum(slept_s), sleep=slept_s.append))
+    monkeypatch.setattr(orders, "time", SimpleNamespace(monotonic=lambda: sum(slept_s)))
+    monkeypatch.setattr(orders, "pause", slept_s.append)
     monkeypatch.setattr(orders, "HELD_S", 30.0)
 
 
@@ -182,6 +183,29 @@ def test_a_refund_that_the_bank_refuses_ends_the_wait_and_says_who_goes_on(
     assert "refund refused" in result.stdout
     assert "the bank refuses its refund: an operator has to settle it" in result.stderr
     assert f"orderflow payment show {ORDER_ID}" in result.stderr
+
+
+def stuck_at(consumer: str, state: str) -> dict[str, Any]:
+    obstacle = {"state": state, "event_type": "orderflow.OrderPlaced", "event_id": ORDER_ID, "error": "Boom"}
+    return {"stuck": {consumer: obstacle | {"attempts": 6}}, "stuck_since": "2026-01-02T03:04:06Z"}
+
+
+def test_waiting_ends_with_what_was_given_up_and_what_to_do(tmp_path: Path) -> None:
+    with shop(Life(order(1), order(1), order(1, **stuck_at("payment", "dead")))) as server:
+        result = call(tmp_path, "order", "place", "--wait", "3600", ORDER_URL=server.url)
+
+    assert result.exit_code == 1
+    assert "is PENDING and stuck: orderflow.OrderPlaced was given up" in result.stderr
+    assert f"orderflow order explain {ORDER_ID}" in result.stderr
+    assert f"orderflow dlt replay {ORDER_ID}" in result.stderr
+
+
+@pytest.mark.parametrize(("consumer", "state"), [("payment", "parked"), ("notification", "dead")])
+def test_waiting_goes_on_past_what_may_still_end_the_order(consumer: str, state: str, tmp_path: Path) -> None:
+    with shop(Life(order(1), order(1, **stuck_at(consumer, state)), order(3))) as server:
+        result = call(tmp_path, "order", "place", "--wait", "3600", ORDER_URL=server.url)
+
+    assert result.exit_code == 0, result.stderr
 
 
 def test_watching_an_order_that_never_ends_stops_in_time(tmp_path: Path) -> None:
