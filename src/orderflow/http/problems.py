@@ -230,6 +230,9 @@ def _of_recovery(error: RecoveryError | KeyBusyError) -> ProblemError:
             return ProblemError(404, str(error))
         case ConfirmationNeededError():
             return ProblemError(428, str(error))
+        case EditRefusedError(misfit=(msgspec.ValidationError() as why, wanted)):
+            said = f"the new payload does not fit its type: {invalid_body(why, wanted).problem.detail}"
+            return ProblemError(422, said, kind=operation.EDIT_REFUSED)
         case EditRefusedError():
             return ProblemError(422, str(error), kind=operation.EDIT_REFUSED)
         case NoSuchConsumerError():

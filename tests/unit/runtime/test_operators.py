@@ -196,7 +196,8 @@ async def test_what_an_edit_would_change_is_told_and_an_edit_of_something_else_b
         "event_id": str(event.event_id),
         "changes": [{"field": "amount", "before": "1", "after": "5"}],
     }
-    assert (wrong.status_code, "does not fit its type" in wrong.text) == (422, True)
+    misfit = "the new payload does not fit its type: /amount: expected a whole number, not a text"
+    assert (wrong.status_code, wrong.json()["detail"]) == (422, misfit)
     assert (other.status_code, "look at it again" in other.text) == (422, True)
     assert stored.json()["edited"] is True
 

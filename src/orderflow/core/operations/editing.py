@@ -139,7 +139,9 @@ def _decoded(event: ParkedEvent, value: bytes, catalogue: Catalogue) -> Event:
         message = catalogue.decode(name, value)
     except UndecodableError as error:
         if error.reason == MALFORMED:
-            raise EditRefusedError(f"The new payload does not fit its type: {error.detail}.") from error
+            wanted = next(each for each in catalogue.types if name.startswith(f"{each.TYPE}.v"))
+            said = f"The new payload does not fit its type: {error.detail}."
+            raise EditRefusedError(said, (error.__cause__, wanted)) from error
         raise EditRefusedError(
             f"This release cannot read events of type {name!r}: deploy one that can, or discard the event."
         ) from error

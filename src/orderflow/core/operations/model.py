@@ -19,6 +19,7 @@ import msgspec
 from orderflow.core.access import PERSONAL
 from orderflow.core.failures import Verdict
 from orderflow.core.inbox import Failure, InboxState, ParkedEvent, Waits
+from orderflow.core.messages import Message
 from orderflow.core.transport import ConsumerRecord
 
 
@@ -64,7 +65,11 @@ class ReplayStateError(RecoveryError):
 
 
 class EditRefusedError(RecoveryError):
-    """The new payload is not taken."""
+    """The new payload is not taken. `misfit`: why it does not fit the type that it has to fit, and that type."""
+
+    def __init__(self, said: str, misfit: tuple[BaseException | None, type[Message]] | None = None) -> None:
+        super().__init__(said)
+        self.misfit = misfit
 
 
 class SecondPersonNeededError(RecoveryError):
