@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -264,6 +265,24 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+_WELCOME = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>{title}</title>
+</head>
+<body>
+<h1>{title}</h1>
+<ul>
+{lines}
+</ul>
+{where}</body>
+</html>
+"""
+_OPERATORS_ELSEWHERE = (
+    "Health, metrics and operators' endpoints have an address of their own: <code>orderflow status --json</code> "
+    "shows it."
+)
 _START = """"use strict";
 SwaggerUIBundle({ url: "/openapi.json", dom_id: "#swagger-ui", validatorUrl: null });
 """
@@ -300,10 +319,22 @@ class _Files:
 
 
 def docs_operations(title: str, version: str, operations: Iterable[Operation]) -> Sequence[Operation]:
-    """The document (OpenAPI 3.1), the page that shows it, what starts that page, and what each problem means."""
-    document = document_of(title, version, operations)
+    """What `/` shows, the document (OpenAPI 3.1), its page, what starts that page, and what each problem means."""
+    listed = list(operations)
+    document = document_of(title, version, listed)
     start = _file("/docs/start.js", "", "", _served(_JAVASCRIPT, "What starts the page"), _START.encode())
-    return (*_documents(msgspec.Raw(msgspec.json.encode(document))), start, *_problems())
+    welcome = _file("/", "", "", _served(_HTML, "Where everything is"), _welcome(title, listed).encode())
+    return (welcome, *_documents(msgspec.Raw(msgspec.json.encode(document))), start, *_problems())
+
+
+def _welcome(title: str, operations: Iterable[Operation]) -> str:
+    """For whoever opens the address alone: where the documents are, and what can be read here as it stands."""
+    plain = [each for each in operations if each.method == "GET" and each.summary and "{" not in each.path]
+    listed = [(http_operation.DOCS, "The API, to read and to try"), ("/openapi.json", "The same as OpenAPI 3.1")]
+    listed += [(each.path, each.summary) for each in plain]
+    lines = "\n".join(f'<li><a href="{path}">{path}</a> {escape(summary)}</li>' for path, summary in listed)
+    where = "" if any(each.is_for_operators for each in plain) else f"<p>{_OPERATORS_ELSEWHERE}</p>\n"
+    return _WELCOME.format(title=escape(title), lines=lines, where=where)
 
 
 def document_of(title: str, version: str, operations: Iterable[Operation]) -> Json:

@@ -83,4 +83,9 @@ async def test_the_page_and_its_files_come_from_this_process_under_a_strict_poli
             assert f'"{path}"' in page.text
         assert (await web.get("/openapi.json")).json()["openapi"] == "3.1.0"
         assert (await web.get("/docs/files/../../x")).status_code == 404
-        assert (await web.get("/")).json()["detail"] == "there is nothing at this path; /docs shows what there is"
+        nowhere = await web.get("/elsewhere")
+        assert nowhere.json()["detail"] == "there is nothing at this path; /docs shows what there is"
+        welcome = await web.get("/")
+        assert welcome.headers["content-type"].startswith("text/html")
+        for path in ("/docs", "/openapi.json"):
+            assert f'<a href="{path}">' in welcome.text
