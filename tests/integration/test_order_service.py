@@ -80,6 +80,14 @@ def reserved(order_id: UUID) -> StockReserved:
     return StockReserved(order_id=order_id, customer_id="c", lines=(ReservedLine(sku="SKU-A", quantity=2),))
 
 
+@pytest.mark.parametrize("field", ["customer_id", "payment_method"])
+async def test_a_blank_text_names_nobody(service: httpx2.AsyncClient, field: str) -> None:
+    refused = await service.post("/orders", json={**BODY, field: " \u3000"}, headers=KEY)
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["pointer"] == f"/{field}"
+    assert "not blank" in refused.json()["detail"]
+
+
 async def test_a_placed_order_is_answered_located_and_published(service: httpx2.AsyncClient, log: Wire) -> None:
     placed = await service.post("/orders", json=BODY)
     order = placed.json()

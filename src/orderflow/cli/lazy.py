@@ -116,7 +116,7 @@ class _Meant:
 
 def _require_meant(value: object) -> None:
     """Raises click.BadParameter."""
-    if value == "":
+    if isinstance(value, str) and not value.strip():
         raise click.BadParameter(EMPTY)
     if isinstance(value, float) and value != value:
         raise click.BadParameter("nan is not a number.")

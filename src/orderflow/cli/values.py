@@ -28,7 +28,7 @@ DIGITS = 8
 _SHORT = re.compile(r"[0-9a-f]{6,31}")
 
 
-EMPTY = "it is empty. Is the variable set that the value should come from?"
+EMPTY = "it is empty or blank. Is the variable set that the value should come from?"
 
 
 class FilledPath(click.Path):
@@ -39,7 +39,7 @@ class FilledPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Raises click.BadParameter."""
-        if value == "":
+        if isinstance(value, str) and not value.strip():
             self.fail(EMPTY, param, ctx)
         return super().convert(value, param, ctx)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from orderflow.http.operators.customers import CustomerOperations, Records
     from orderflow.http.operators.proposals import PROPOSED
     from orderflow.http.problems import FieldError, ProblemError
-    from orderflow.http.validation import IdEnd, Text
+    from orderflow.http.validation import FilledText, IdEnd, Text
 
 __all__ = [
     "CONFIRM",
@@ -48,6 +48,7 @@ __all__ = [
     "CustomerOperations",
     "Example",
     "FieldError",
+    "FilledText",
     "IdEnd",
     "Operation",
     "Parameter",
@@ -73,7 +74,7 @@ _HOMES = {
     "orderflow.http.operators.customers": "CustomerOperations Records",
     "orderflow.http.operators.proposals": "PROPOSED",
     "orderflow.http.problems": "FieldError ProblemError",
-    "orderflow.http.validation": "IdEnd Text",
+    "orderflow.http.validation": "FilledText IdEnd Text",
 }
 
 if not TYPE_CHECKING:

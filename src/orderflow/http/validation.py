@@ -34,6 +34,13 @@ are not in it: they are in no JSON text."""
 MEANS = "text without control characters, line separators, direction marks or noncharacters"
 
 Text = Annotated[str, msgspec.Meta(pattern=PATTERN, description=MEANS)]
+FilledText = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"^[^{_C0}{_OTHERS}\S]*[^{_C0}{_OTHERS}\s][^{_C0}{_OTHERS}]*$(?!\n)",
+        description=f"{MEANS}, and not blank",
+    ),
+]
 IdEnd = Annotated[
     str,
     msgspec.Meta(

@@ -185,6 +185,7 @@ def test_an_output_that_takes_nothing_is_one_sentence(tmp_path: Path, arguments:
         ("dlt", "discard", "--group", "", "--reason", "noise"),
         ("dlt", "replay", "--group="),
         ("order", "place", "--idempotency-key", ""),
+        ("order", "place", "--customer", " "),
         ("topic", "tail", "order-events", "--key", ""),
         ("outbox", "republish", "--topic", "", "--rehearse"),
         ("up", "--kafka-bootstrap", ""),

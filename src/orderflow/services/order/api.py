@@ -52,6 +52,7 @@ from orderflow.http import (
     CustomerOperations,
     Example,
     FieldError,
+    FilledText,
     IdEnd,
     Operation,
     Parameter,
@@ -227,7 +228,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """
 
     customer_id: Annotated[
-        Text,
+        FilledText,
         msgspec.Meta(min_length=1, max_length=100, examples=["customer-42"]),
     ]
     currency: Annotated[
@@ -239,7 +240,7 @@ class NewOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         msgspec.Meta(min_length=1, max_length=ITEMS_MAX, extra_json_schema={"contains": _NOT_FREE}),
     ]
     payment_method: Annotated[
-        Text,
+        FilledText,
         msgspec.Meta(min_length=1, max_length=64, examples=["pm_card_visa"]),
     ]
 
