@@ -243,7 +243,7 @@ def place(
                         break
     _show(session, {**placed, "replayed": replayed})
     if wait_s:
-        _end_with(placed, wait_s)
+        _end_with(session, placed, wait_s)
 
 
 @order.command()
@@ -281,7 +281,7 @@ def watch(session: Session, order_id: str, timeout_s: float) -> None:
     orderflow order watch "$ID" --json --timeout 30
     """
     with session.client("order") as client:
-        _end_with(watch_order(client, session.out, order_id, timeout_s), timeout_s)
+        _end_with(session, watch_order(client, session.out, order_id, timeout_s), timeout_s)
 
 
 @order.command(name="list")
@@ -309,24 +309,25 @@ def _show(session: Session, found: dict[str, Any]) -> None:
     session.out.answer(found, parts(found))
 
 
-def _end_with(found: dict[str, Any], waited_s: float) -> None:
+def _end_with(session: Session, found: dict[str, Any], waited_s: float) -> None:
     """The exit code for what became of an order. Raises TimeUpError, CliError: an operator has to end it."""
+    command, order_id = session.given.command, found["id"]
     if obstacle := given_up(found):
         raise CliError(
             f"The order {found['id']} is {found['status']} and stuck: {obstacle['event_type']} was given up, so an "
-            f"operator has to go on. See why with: orderflow order explain {found['id']}; once that is mended, send "
-            f"the event again with: orderflow dlt replay {obstacle['event_id']}"
+            f"operator has to go on. See why with: {command(f'order explain {order_id}')}; once that is mended, send "
+            f"the event again with: {command('dlt replay ' + obstacle['event_id'])}"
         )
     if not has_ended(found):
         due = ", its refund is still due" if found.get("refund") == "due" else ""
         raise TimeUpError(
             f"The order {found['id']} is {found['status']} after {waited_s:g} s{due}. "
-            f"Keep watching with: orderflow order watch {found['id']}"
+            f"Keep watching with: {command(f'order watch {order_id}')}"
         )
     if found.get("refund") == "refused":
         raise CliError(
             f"The order {found['id']} is {found['status']}, and the bank refuses its refund: an operator has to "
-            f"settle it. See why with: orderflow payment show {found['id']}. What to do stands in docs/runbook.md: "
+            f"settle it. See why with: {command(f'payment show {order_id}')}. What to do stands in docs/runbook.md: "
             "A refund that the bank refuses"
         )
     if found["status"] == "FAILED":

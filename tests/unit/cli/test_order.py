@@ -192,12 +192,14 @@ def stuck_at(consumer: str, state: str) -> dict[str, Any]:
 
 def test_waiting_ends_with_what_was_given_up_and_what_to_do(tmp_path: Path) -> None:
     with shop(Life(order(1), order(1), order(1, **stuck_at("payment", "dead")))) as server:
-        result = call(tmp_path, "order", "place", "--wait", "3600", ORDER_URL=server.url)
+        home = ("--home", str(tmp_path))
+        (tmp_path / "orderflow.toml").touch()
+        result = call(tmp_path, "order", "place", "--wait", "3600", *home, ORDER_URL=server.url)
 
     assert result.exit_code == 1
     assert "is PENDING and stuck: orderflow.OrderPlaced was given up" in result.stderr
-    assert f"orderflow order explain {ORDER_ID}" in result.stderr
-    assert f"orderflow dlt replay {ORDER_ID}" in result.stderr
+    assert f"orderflow order explain {ORDER_ID} --home {tmp_path}" in result.stderr
+    assert f"orderflow dlt replay {ORDER_ID} --home {tmp_path}" in result.stderr
 
 
 @pytest.mark.parametrize(("consumer", "state"), [("payment", "parked"), ("notification", "dead")])
