@@ -244,7 +244,7 @@ class Dispatcher:
         self._consumer = consumer
         self._processor = processor
         self._unread = processor.service.unread()
-        self._breakers: CircuitBreakers = processor.watch(consumer)
+        self._breakers: CircuitBreakers = processor.breakers(consumer)
         self._full = full
         self._batch_max = batch_max
         self._paused = PausedRecords()

@@ -51,16 +51,15 @@ class Policy:
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What holds for one batch only.
+    """How to treat the failures of one batch.
 
-    A failing event whose type is in `spared` is deferred instead of parked. The failure of one whose name is in
-    `free` uses up no attempt, since it may not be to blame. `holding`: every event is parked without a try. No more
-    than `keys_left` keys are closed, and no more than `depth_max` events are parked behind one another; what would
-    go beyond is deferred.
+    An event that fails is deferred instead of parked if its type is in `paused`. It uses up no attempt if its name is
+    in `doubtful`, because the event may not be to blame. With `holding` every event is parked without a try. At most
+    `keys_left` more keys are parked, and at most `depth_max` events of one key; events beyond that are deferred.
     """
 
-    spared: AbstractSet[str] = frozenset()
-    free: AbstractSet[tuple[str, str]] = frozenset()
+    paused: AbstractSet[str] = frozenset()
+    doubtful: AbstractSet[tuple[str, str]] = frozenset()
     holding: bool = False
     keys_left: int = sys.maxsize
     depth_max: int = sys.maxsize
@@ -324,7 +323,7 @@ class Parking:
         failure, before = describe(error), attempts_of(incoming)
         if failure.kind == PERMANENT:
             return self.bury(incoming, record, failure)
-        if incoming.event_type in self._terms.spared:
+        if incoming.event_type in self._terms.paused:
             return self.defer(incoming, failure)
         attempts, delay = self._next_try(incoming, before)
         if delay is None:
@@ -369,7 +368,7 @@ class Parking:
     def _next_try(self, incoming: Incoming, before: int) -> tuple[int, int | None]:
         """How many attempts are used up now, and when the next is, in ms; None: there is none."""
         policy = self._policy
-        if incoming.name in self._terms.free:
+        if incoming.name in self._terms.doubtful:
             return max(1, before), policy.away.longest_ms(policy.rng)
         return before + 1, policy.retry.again_in_ms(before + 1, policy.rng)
 
@@ -456,13 +455,13 @@ class ParkingQuota:
         """So many more keys may be parked."""
         return max(0, self._keys_max - self._parked)
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Count anew if it is time. Raises StoreUnavailableError."""
         if self._parked and self._clock.monotonic() >= self._look_at:
             self._parked = await self._store.parked_keys(self._consumer, self._keys_max)
             self._look_at = self._clock.monotonic() + self._pause_s if self._parked else -math.inf
 
-    def took(self, changes: Changes, *, holding: bool) -> None:
+    def record(self, changes: Changes, *, holding: bool) -> None:
         """This has been written. Unless all was `holding`, what was held was behind a parked event: no new key."""
         self._parked += len({event.key for event in changes.parked if event.attempts or holding})
         self._look_at = min(self._look_at, self._clock.monotonic() + self._pause_s)

@@ -165,7 +165,7 @@ class Engine:
         self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
         self.recovery = self._recovery()
         self._progress = self._progress_watch(end)
-        self.overruling = Overruling(service, list(self._retriers), self._processor.watch, store.recovery, clock)
+        self.overruling = Overruling(service, list(self._retriers), self._processor.breakers, store.recovery, clock)
 
     def start(self) -> None:
         """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
@@ -175,9 +175,9 @@ class Engine:
         self._forever(self._retry_loop("relay wake-up"), self._relay.listen)
         self._forever(self._retry_loop("purge"), self._purge)
         for consumer, retrier in self._retriers.items():
-            retrier.poke(0)
+            retrier.schedule(0)
             self._forever(self._retry_loop(f"retry {consumer}"), retrier.step)
-        self._replays.poke()
+        self._replays.wake()
         self._forever(self._retry_loop("replays"), self._replays.step)
         self._forever(self._retry_loop("outages"), self.overruling.step)
         if self._runner is not None:
@@ -264,7 +264,7 @@ class Engine:
     def _known_problems(self) -> dict[str, str]:
         problems = {each.component: each.problem for each in self._retry_loops.values() if each.waiting}
         for consumer in self._retriers:
-            outage = self._processor.watch(consumer).problem
+            outage = self._processor.breakers(consumer).problem
             if outage:
                 problems.setdefault(f"consumer {consumer}", outage)
         if self._relay.problem:
@@ -296,11 +296,11 @@ class Engine:
             if not self._relay.slots.issuperset(row.slot for row in changes.outbox):
                 self._store.notify_relays()
         if changes.parked or changes.reparked:
-            self._retriers[changes.consumer].poke_for([*changes.parked, *changes.reparked])
+            self._retriers[changes.consumer].schedule_parked([*changes.parked, *changes.reparked])
         if self._runner is not None and not self._draining:
             self._runner.drop(changes.closed_intents)
             self._runner.take(changes.opened)
-            self._runner.poke(changes.postponed)
+            self._runner.postpone(changes.postponed)
 
     def _recovery(self) -> Recovery:
         return Recovery(
@@ -308,7 +308,7 @@ class Engine:
             self._store,
             lag=self._lag,
             problems=lambda: self.health().problems,
-            on_replay=self._replays.poke,
+            on_replay=self._replays.wake,
             on_discard=self._discarded,
             on_repair=self._committed,
             new_id=self._new_id,
@@ -333,7 +333,7 @@ class Engine:
     def _retry(self, consumer: str) -> None:
         """Something parked at the consumer is due now. One that this release does not run has no retrier."""
         if consumer in self._retriers:
-            self._retriers[consumer].poke(0)
+            self._retriers[consumer].schedule(0)
 
     async def _purge(self) -> None:
         await self._clock.sleep(PURGE_EVERY_S)
@@ -421,7 +421,7 @@ class Engine:
                 held=lambda: self._relay.held,
                 retriers=retriers,
                 intents=intents,
-                replays=self._replays.poke,
+                replays=self._replays.wake,
             ),
             self._store,
             self._transport,
@@ -448,7 +448,7 @@ class Engine:
             component,
             lambda: retrier.worked,
             lambda place: self._trouble(component) or retrier.excuse(place),
-            wake=lambda: retrier.poke(0),
+            wake=lambda: retrier.schedule(0),
             wants_looks=lambda: retrier.wants_looks,
         )
 

@@ -70,7 +70,7 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
         return self.key, self.identity
 
     @property
-    def sought(self) -> tuple[str, str | None]:
+    def inbox_lookup(self) -> tuple[str, str | None]:
         """What recognition looks for: a command is never in the inbox, so only its key."""
         return self.key, None if self.record is None else self.identity
 

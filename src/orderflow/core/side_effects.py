@@ -188,7 +188,7 @@ class SideEffectRunner:
             self._leased_until.pop(key, None)
             self._again.pop(key, None)
 
-    def poke(self, postponed: Sequence[OpenIntent]) -> None:
+    def postpone(self, postponed: Sequence[OpenIntent]) -> None:
         """These are to be asked again after their delay."""
         for intent in postponed:
             self._again.pop(intent.intent.key, None)
