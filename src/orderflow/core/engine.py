@@ -439,7 +439,7 @@ class Engine:
             lambda: loop.worked,
             lambda place: self._held(loop.consumer) or loop.excuse(place),
             loop.holds,
-            lambda: loop.strides,
+            lambda: loop.batch_commits,
         )
 
     def _retrier_part(self, consumer: str, retrier: Retrier) -> Part:

@@ -163,18 +163,18 @@ class Helper:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the engine, as it is watched. `excuse` of a place: why its work waits, "" when there is no reason.
+    """A part of the engine, as the watch sees it. `excuse` returns why the work of a place waits, or "".
 
-    `ours`: whether this process is to do the work of a place. `strides`: a number that grows while one long batch
-    goes on well. `worked`: whether it has ever done any in the life of this process. `wake` is called when a look has
-    found work of ours that is due, or the part `wants_looks`: it need not look for what others have left.
+    `ours` returns whether this process should do the work of a place. `batch_commits` grows while a long batch makes
+    progress. `worked` returns whether the part has done any work in the life of this process. `wake` is called when a
+    look has found work of ours that is due, or when the part `wants_looks`.
     """
 
     component: str
     worked: Callable[[], bool]
     excuse: Callable[[str], str]
     ours: Callable[[str], bool] = lambda _: True
-    strides: Callable[[], int] = lambda: 0
+    batch_commits: Callable[[], int] = lambda: 0
     wake: Callable[[], None] = lambda: None
     wants_looks: Callable[[], bool] = lambda: False
 
@@ -405,11 +405,11 @@ def _lost(consumer: str, stands: Sequence[PartitionLag]) -> Sequence[Expired]:
 
 
 def _behind(part: Part, stands: Sequence[PartitionLag]) -> Iterable[DueWork]:
-    strides = part.strides()
+    commits = part.batch_commits()
     for each in stands:
         if each.lag:
             place = f"{each.topic}/{each.partition}"
-            mark = (each.position, strides)
+            mark = (each.position, commits)
             yield DueWork(part.component, place, each.lag, mark, part.excuse(place), part.ours(place))
 
 
