@@ -14,7 +14,7 @@ from orderflow.core.fresh_records import FreshRecords
 from orderflow.core.postgres.recovery import decode_headers
 from orderflow.core.postgres.sessions import Connection, DatabaseSession, LockedError, connect
 from orderflow.core.postgres.transaction import number_literal
-from orderflow.core.store import Heard, OutboxRecord, StoreUnavailableError, beat_s, fair_share
+from orderflow.core.store import OutboxRecord, StoreUnavailableError, WakeUp, beat_s, fair_share
 
 SLOT_LOCKS = 1868981601
 PRESENCE_LOCKS = 1868981602
@@ -90,13 +90,13 @@ class PostgresOutboxReader:
         """Rows that this process has committed, and what was unsent in their slots then."""
         self._fresh.add(records, self.owned, before)
 
-    def hand_on(self) -> Sequence[OutboxRecord] | None:
-        return self._fresh.hand_on() if self.owned and self._session.is_open else None
+    def take_fresh(self) -> Sequence[OutboxRecord] | None:
+        return self._fresh.take_fresh() if self.owned and self._session.is_open else None
 
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         sent = list(acknowledged)
         slots = sorted(self.owned)
-        self._fresh.looking()
+        self._fresh.before_read()
         if slots and 0 < len(sent) <= MARKED_WITH_LOOK_MAX and self.held.isdisjoint(sent):
             pending = await self._mark_and_look(slots, limit, sent)
         else:
@@ -105,7 +105,7 @@ class PostgresOutboxReader:
                 sent = list(self.held)
             pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
         ids = [row[0] for row in pending]
-        self._fresh.looked(frozenset(ids))
+        self._fresh.after_read(frozenset(ids))
         return await self._records(ids)
 
     async def mark_sent(self, ids: Collection[int]) -> None:
@@ -120,7 +120,7 @@ class PostgresOutboxReader:
                 return
         self.held = await self._mark_free(list(ids))
 
-    async def wait(self, timeout_s: float) -> Heard:
+    async def wait(self, timeout_s: float) -> WakeUp:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while (left_s := until - loop.time()) > 0:
@@ -131,8 +131,8 @@ class PostgresOutboxReader:
                     await self._woken.wait()
                 self._woken.clear()
                 moved, self._moved = self._moved, False
-                return Heard.SLOTS if moved else Heard.ROWS
-        return Heard.NOTHING
+                return WakeUp.SLOTS if moved else WakeUp.ROWS
+        return WakeUp.NONE
 
     async def close(self) -> None:
         if self._closed:
