@@ -407,7 +407,7 @@ BUGS = (
         4,
         "An outage does not end here when another process has handled all its events.",
         CIRCUIT_BREAKER,
-        "if breaker.width > 1 or breaker.contradicted_at is not None or is_gone:",
+        "if breaker.width > 1 or breaker.contradicted_at is not None or is_unseen:",
         "if breaker.width > 1 or breaker.contradicted_at is not None:",
     ),
     # --- standing still
