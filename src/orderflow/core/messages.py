@@ -35,7 +35,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """The text that orders this message: messages of one key are handled in order."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no key: define the property `key`, a text")
 
 
 class Command(Message, frozen=True, kw_only=True):
@@ -143,11 +143,22 @@ class Catalogue:
     """
 
     def __init__(self, types: Iterable[type[Message]], upcasters: Iterable[Upcaster] = ()) -> None:
-        """Raises ValueError: an upcaster of no use, or two of one version, or one that leads to no reader."""
+        """Raises TypeError: what is no message type, or has no TYPE. Raises ValueError: two types of one name; an
+        upcaster of no use, or two of one version, or one that leads to no reader.
+        """
         self._decoders: dict[str, msgspec.json.Decoder[Message]] = {}
         self._names: set[str] = set()
         self.types = tuple(types)
         for message_type in self.types:
+            if not (isinstance(message_type, type) and issubclass(message_type, Message)):
+                raise TypeError(f"a catalogue holds message types, not {message_type!r}")
+            if not hasattr(message_type, "TYPE"):
+                raise TypeError(
+                    f"{message_type.__name__} has no TYPE: give it a name for ever, such as 'shipping.Sent'"
+                )
+            name = wire_name(message_type)
+            if name in self._decoders and self._decoders[name].type is not message_type:
+                raise ValueError(f"two message types are called {name}: change the TYPE or VERSION of one")
             self._decoders[wire_name(message_type)] = msgspec.json.Decoder(message_type)
             self._names.add(message_type.TYPE)
         self._chains = _chains({each.TYPE: each.VERSION for each in self.types}, upcasters)

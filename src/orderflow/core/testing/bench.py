@@ -80,6 +80,8 @@ class Bench:
                 incoming = from_command(message, SOURCE, None, uuid7(self._clock.wall_ms(), self._chance))
             case Answer():
                 incoming = from_answer(message, self._asked(message), SOURCE)
+            case _:
+                raise TypeError(f"send takes an event, a command or an answer, not a {type(message).__name__}")
         return self._carry_in(self._service.name, incoming)
 
     def redeliver(self) -> Reaction:
@@ -119,6 +121,11 @@ class Bench:
             if event.TOPIC not in self._service.publishes:
                 name, written = type(event).__name__, ", ".join(self._service.publishes)
                 raise ValueError(f"{name} goes to {event.TOPIC}, but `publishes` has only: {written or 'nothing'}")
+        for row in (*decision.rows, *decision.facts):
+            if type(row) not in self._service.tables:
+                raise ValueError(f"{type(row).__name__} is not in `tables` of {self._service.name}: add it there")
+        if decision.intents and self._service.gateway is None:
+            raise ValueError(f"{self._service.name} returned an intent, but has no `gateway` to ask it")
         error = ""
         if result.failure is not None:
             error = f"{result.failure.error}: {result.failure.message}"
