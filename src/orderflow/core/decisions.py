@@ -149,7 +149,7 @@ class BatchHandler:
             return self._refuse(incoming, self._failures[incoming.name])
         try:
             decision = handler_of(self._service, envelope.message).decide(self._rows, envelope)
-            values = encoded(decision, incoming)
+            values = encoded(decision, incoming, self._service.publishes)
             refs = [row.ref for row in decision.rows]
         except InfrastructureError:
             raise
@@ -262,15 +262,19 @@ class OutboxWriter:
 VALUE_MAX = 1_900_000
 
 
-def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
+def encoded(decision: Decision, incoming: Incoming, topics: Sequence[str]) -> list[bytes]:
     """The events as JSON, before anything of the decision is applied.
 
-    Raises KeyMismatchError, OversizedEventError.
+    Raises KeyMismatchError, OversizedEventError, ValueError (an event of a topic that is not among `topics`).
     """
     values: list[bytes] = []
     for event in decision.events:
         if event.key != incoming.key:
             raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")
+        if event.TOPIC not in topics:
+            raise ValueError(
+                f"{event.TYPE} goes to {event.TOPIC}, which the service's `publishes` lacks: add it there"
+            )
         value = encode(event)
         if len(value) > VALUE_MAX:
             raise OversizedEventError(f"an event of key {incoming.key!r} has more than {VALUE_MAX} bytes")

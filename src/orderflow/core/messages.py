@@ -33,7 +33,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """The text that orders this message: messages of one key are handled in order."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no key: define the property `key`, a text")
 
 
 class Command(Message, frozen=True, kw_only=True):
@@ -143,12 +143,23 @@ class Catalogue:
     """
 
     def __init__(self, types: Iterable[type[Message]], upcasters: Iterable[Upcaster] = ()) -> None:
-        """Raises ValueError for an upcaster of no older version, for two of one version, and for a gap."""
+        """Raises TypeError for what is no message type or has no TYPE, and ValueError for two types of one name, for
+        an upcaster of no older version, for two of one version, and for a gap.
+        """
         self._decoders: dict[str, msgspec.json.Decoder[Message]] = {}
         self._names: set[str] = set()
         self.types = tuple(types)
         for message_type in self.types:
-            self._decoders[wire_name(message_type)] = msgspec.json.Decoder(message_type)
+            if not (isinstance(message_type, type) and issubclass(message_type, Message)):
+                raise TypeError(f"a catalogue holds message types, not {message_type!r}")
+            if not hasattr(message_type, "TYPE"):
+                raise TypeError(
+                    f"{message_type.__name__} has no TYPE: give it a name for ever, such as 'shipping.Sent'"
+                )
+            name = wire_name(message_type)
+            if name in self._decoders and self._decoders[name].type is not message_type:
+                raise ValueError(f"two message types are called {name}: change the TYPE or VERSION of one")
+            self._decoders[name] = msgspec.json.Decoder(message_type)
             self._names.add(message_type.TYPE)
         self._chains = _chains({each.TYPE: each.VERSION for each in self.types}, upcasters)
         self.names = frozenset((*self._decoders, *self._chains))

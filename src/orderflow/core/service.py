@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from operator import attrgetter
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, overload
 
 import msgspec
@@ -222,17 +223,37 @@ class Handles(Generic[M]):
         self, decide: Callable[[Rows, M, Envelope], Decision]
     ) -> Callable[[Rows, M, Envelope], Decision]: ...
     def __call__(self, decide: Callable[..., Decision]) -> Callable[..., Decision]:
-        """The same function, with its lines of a service's table in `handlers`."""
+        """The same function, with its lines of a service's table in `handlers`. Raises TypeError."""
+        _require_decision(decide)
         handler = Handler(self._touches, _of_envelope(decide), self._trusts)
         decide.handlers = dict.fromkeys(self._types, handler)  # type: ignore[attr-defined]
         return decide
 
 
+def _require_decision(decide: Callable[..., Decision]) -> None:
+    if not isinstance(decide, FunctionType):
+        raise TypeError(f"{decide!r} is not a function: put @handles(...) before a function of rows and a message")
+    if decide.__code__.co_flags & (CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR):
+        raise TypeError(
+            f"{decide.__name__} is async or a generator: a decision is a plain function; to ask the outside world, "
+            "return an Intent"
+        )
+    if decide.__code__.co_argcount not in (2, 3):
+        raise TypeError(f"{decide.__name__} must take two or three parameters: rows, the message, and the envelope")
+
+
 def _of_envelope(decide: Callable[..., Decision]) -> Callable[[Rows, Envelope], Decision]:
     """Adapt a decision to the core's call: the parameter for the envelope is optional."""
     if decide.__code__.co_argcount > len(("rows", "message")):
-        return wraps(decide)(lambda rows, envelope: decide(rows, envelope.message, envelope))
-    return wraps(decide)(lambda rows, envelope: decide(rows, envelope.message))
+        return wraps(decide)(lambda rows, envelope: _decided(decide, decide(rows, envelope.message, envelope)))
+    return wraps(decide)(lambda rows, envelope: _decided(decide, decide(rows, envelope.message)))
+
+
+def _decided(decide: Callable[..., Decision], found: Decision) -> Decision:
+    if not isinstance(found, Decision):
+        what = "None" if found is None else f"a {type(found).__name__}"
+        raise TypeError(f"{decide.__name__} must return a Decision, not {what}; Decision() changes nothing")
+    return found
 
 
 Touches = Callable[[M], Iterable[Ref]]
@@ -263,6 +284,9 @@ def handles(
     are taken as they come, since nothing is stored yet to compare them with: no edit changes them in an event that
     could be read.
     """
+    for each in types or (None,):
+        if not (isinstance(each, type) and issubclass(each, Message)):
+            raise TypeError(f"@handles takes message types, such as @handles(OrderPlaced), not {each!r}")
     return Handles(types, touches, trusts)
 
 
@@ -290,6 +314,25 @@ def _decisions(place: Callable[..., Decision] | ModuleType) -> Iterable[Any]:
     return (each for each in found if isinstance(getattr(each, "handlers", None), dict))
 
 
+def _require_several(whose: str, name: str, given: object, kind: type) -> None:
+    """A text is a sequence too, of letters: the comma that makes a tuple is easily forgotten."""
+    if not isinstance(given, (tuple, list)) or not all(isinstance(each, kind) for each in given):
+        raise TypeError(f"{whose}: `{name}` must be a tuple, such as (first,), of {kind.__name__}, not {given!r}")
+
+
+def _require_columns(table: type[Row] | type[Fact]) -> None:
+    if not issubclass(table, (Row, Fact)):
+        raise TypeError(f"{table.__name__} in `tables` must derive from Row or Fact")
+    if not hasattr(table, "TABLE"):
+        raise TypeError(f"{table.__name__} has no TABLE: name its table, such as TABLE: ClassVar[str] = 'shipments'")
+    fields = table.__struct_fields__
+    named = [getattr(table, "KEY", ""), *(table.CHANGES if issubclass(table, Row) else ())]
+    if lacking := [name for name in named if name and name not in fields]:
+        raise TypeError(
+            f"{table.__name__} has no field {lacking[0]}, which its KEY or CHANGES names: {', '.join(fields)}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """A consumer of the service. Its name is also that of its consumer group, and its name in the inbox.
@@ -300,6 +343,10 @@ class Subscription:
     consumer: str
     topics: tuple[str, ...]
     pace_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises TypeError: topics that are not a tuple of names."""
+        _require_several(f"the subscription {self.consumer}", "topics", self.topics, str)
 
 
 class Stated(NamedTuple):
@@ -371,10 +418,23 @@ class Service:
     personal: bool = False
     logged: Callable[[Message], Mapping[str, str]] | None = None
 
+    def __post_init__(self) -> None:
+        """Raises TypeError: a declaration that cannot run."""
+        _require_several(self.name, "subscriptions", self.subscriptions, Subscription)
+        _require_several(self.name, "publishes", self.publishes, str)
+        _require_several(self.name, "tables", self.tables, type)
+        _require_several(self.name, "machines", self.machines, StateMachine)
+        for each in self.tables:
+            _require_columns(each)
+
     @property
     def reads(self) -> Sequence[str]:
         """The topics of its subscriptions, each once."""
         return tuple(dict.fromkeys(topic for each in self.subscriptions for topic in each.topics))
+
+    def unreadable(self) -> Sequence[type[Message]]:
+        """The events that it decides, but cannot read: its catalogue lacks them."""
+        return [each for each in self.handlers if issubclass(each, Event) and each not in self.catalogue.types]
 
     def unread(self) -> frozenset[bytes]:
         """The wire names of the events that are in its catalogue and have no handler."""

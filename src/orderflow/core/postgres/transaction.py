@@ -248,7 +248,9 @@ class UnitOfWork:
             row_ids.setdefault(ref.type, []).append(ref.id)
         loads = [row_ids.pop(each, None) for each in self._loads]
         if row_ids:
-            raise LookupError(f"no Table was given for {', '.join(each.__name__ for each in row_ids)}")
+            raise LookupError(
+                f"the service's `tables` lack {', '.join(each.__name__ for each in row_ids)}: add it there"
+            )
         batch = list(dict.fromkeys(key for key, _ in plan.messages))
         waiting = list(dict.fromkeys(parked.keys))
         head = [plan.consumer, plan.locks or None, keys or None, identities or None, batch or None, plan.depth_max]
