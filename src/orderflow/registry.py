@@ -104,6 +104,10 @@ def service_of(name: str) -> Service:
     if not isinstance(found, Service) or found.name != name:
         what = f"the service {found.name}" if isinstance(found, Service) else f"of the type {type(found).__name__}"
         raise RegistryError(f"the service {name} cannot be loaded: {target} is {what}, not a Service of this name")
+    if unreadable := [each.__name__ for each in found.unreadable()]:
+        raise RegistryError(
+            f"the service {name} handles {', '.join(unreadable)}, but its catalogue lacks it: add it there"
+        )
     return found
 
 

@@ -12,13 +12,13 @@ from orderflow.core.identity import lock_id
 from orderflow.core.store import (
     Act,
     DataRefusedError,
-    Heard,
     OutboxFilter,
     OutboxReader,
     OutboxRows,
     Plan,
     Store,
     StoreUnavailableError,
+    WakeUp,
 )
 from tests.conformance.store_backends import Backend
 from tests.conformance.store_values import changes, commit, outgoing
@@ -49,7 +49,7 @@ async def listening(reader: OutboxReader) -> None:
 
 async def hears_of_rows(reader: OutboxReader) -> None:
     """Whatever slots change hands before."""
-    while await reader.wait(600) is not Heard.ROWS:
+    while await reader.wait(600) is not WakeUp.ROWS:
         pass
 
 
@@ -105,20 +105,20 @@ async def test_a_look_marks_nothing_but_what_is_sent(store: Store) -> None:
 async def test_what_the_own_process_commits_after_a_look_needs_no_other(store: Store) -> None:
     reader = store.outbox()
     await reader.claim_slots()
-    assert reader.hand_on() is None
+    assert reader.take_fresh() is None
     await commit(store, changes(outbox=[outgoing("k", b"0")]))
     found = await reader.unsent(10)
-    assert reader.hand_on() == []
+    assert reader.take_fresh() == []
 
     await commit(store, changes(outbox=[outgoing("k", b"1"), outgoing("l", b"2")]))
-    handed = reader.hand_on()
+    handed = reader.take_fresh()
 
     assert handed is not None
     assert [row.value for row in [*found, *handed]] == [b"0", b"1", b"2"]
     assert [*found, *handed] == await reader.unsent(10)
     await reader.unsent(10, [row.id for row in [*found, *handed]])
     await commit(store, changes(outbox=[outgoing("k", b"3")]))
-    assert [row.value for row in reader.hand_on() or ()] == [b"3"]
+    assert [row.value for row in reader.take_fresh() or ()] == [b"3"]
 
 
 async def test_behind_rows_of_another_process_a_look_is_needed(backend: Backend, store: Store) -> None:
@@ -130,13 +130,13 @@ async def test_behind_rows_of_another_process_a_look_is_needed(backend: Backend,
 
     await commit(store, changes(outbox=[outgoing("k", b"1")]))
 
-    assert reader.hand_on() is None
+    assert reader.take_fresh() is None
     assert [row.value for row in await reader.unsent(10)] == [b"0", b"1"]
     await commit(store, changes(outbox=[outgoing("k", b"2")]))
-    assert reader.hand_on() is None, "what another process wrote is unsent still"
+    assert reader.take_fresh() is None, "what another process wrote is unsent still"
     await reader.unsent(10, [row.id for row in await reader.unsent(10)])
     await commit(store, changes(outbox=[outgoing("k", b"3")]))
-    assert [row.value for row in reader.hand_on() or ()] == [b"3"]
+    assert [row.value for row in reader.take_fresh() or ()] == [b"3"]
 
 
 async def test_a_reader_that_has_lost_its_slots_hands_nothing_on(backend: Backend, store: Store) -> None:
@@ -147,7 +147,7 @@ async def test_a_reader_that_has_lost_its_slots_hands_nothing_on(backend: Backen
 
     backend.cut(reader)
 
-    assert await eventually(lambda: reader.hand_on() is None)
+    assert await eventually(lambda: reader.take_fresh() is None)
 
 
 async def test_within_a_key_rows_come_in_commit_order_under_concurrent_writers(
@@ -320,7 +320,7 @@ async def test_a_reader_wakes_up_for_rows_of_other_processes(backend: Backend, s
     waiting = asyncio.create_task(reader.wait(600))
     for _ in range(20):
         other.notify_relays()
-    assert await asyncio.wait_for(waiting, 60) is Heard.ROWS
+    assert await asyncio.wait_for(waiting, 60) is WakeUp.ROWS
 
 
 async def test_a_reader_does_not_wake_up_for_its_own_process(backend: Backend, store: Store) -> None:
@@ -332,7 +332,7 @@ async def test_a_reader_does_not_wake_up_for_its_own_process(backend: Backend, s
     async def other_hears() -> bool:
         """Slots that have just changed hands are told first, and in the place of rows."""
         store.notify_relays()
-        return await other.wait(1) is Heard.ROWS
+        return await other.wait(1) is WakeUp.ROWS
 
     await eventually(other_hears)
     await reader.unsent(1)
@@ -355,7 +355,7 @@ async def test_a_reader_waits_no_longer_than_asked(store: Store) -> None:
     reader = store.outbox()
     await reader.claim_slots()
     async with asyncio.timeout(60):
-        assert await reader.wait(0.05) is Heard.NOTHING
+        assert await reader.wait(0.05) is WakeUp.NONE
 
 
 async def test_readers_learn_at_once_that_slots_change_hands(backend: Backend, store: Store) -> None:
@@ -364,16 +364,16 @@ async def test_readers_learn_at_once_that_slots_change_hands(backend: Backend, s
     async with asyncio.timeout(60):
         joined = asyncio.create_task(first.wait(60))
         assert await second.claim_slots() == frozenset()
-        assert await joined is Heard.SLOTS, "another reader has come, and has less than its share"
+        assert await joined is WakeUp.SLOTS, "another reader has come, and has less than its share"
 
         given_up = asyncio.create_task(second.wait(60))
         assert len(await first.claim_slots()) == 8
-        assert await given_up is Heard.SLOTS, "there are free slots now"
+        assert await given_up is WakeUp.SLOTS, "there are free slots now"
         assert len(await second.claim_slots()) == 8
 
         left = asyncio.create_task(first.wait(60))
         await second.close()
-        assert await left is Heard.SLOTS, "another reader has gone"
+        assert await left is WakeUp.SLOTS, "another reader has gone"
         assert await first.claim_slots() == ALL
 
 
@@ -383,7 +383,7 @@ async def test_a_reader_whose_session_is_lost_learns_it_at_once(backend: Backend
     async with asyncio.timeout(60):
         waiting = asyncio.create_task(reader.wait(60))
         backend.cut(reader)
-        assert await waiting is Heard.SLOTS
+        assert await waiting is WakeUp.SLOTS
 
 
 async def test_the_backlog_counts_and_ages(store: Store) -> None:

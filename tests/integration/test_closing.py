@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
+from orderflow.bank import SimulatedBank
+from orderflow.bank.postgres import PostgresBook, bank_migrations
 from orderflow.core.postgres import schema
 from orderflow.core.postgres.store import PostgresStore
 from orderflow.core.postgres_log import PostgresLogTransport, migrate
+from orderflow.core.timing import SystemClock
 from orderflow.core.transport import TopicSettings
 from orderflow.runtime.process import run_service
 from tests.support.locks import holding
@@ -120,4 +125,30 @@ async def test_a_pool_that_is_interrupted_while_it_closes_leaves_no_session(
     closing.cancel()
 
     await asyncio.wait({closing})
+    await eventually(onlooker.sees_nobody)
+
+
+async def test_a_bank_that_is_interrupted_while_it_waits_for_its_groups_leaves_no_session(
+    database_url: str, onlooker: Onlooker
+) -> None:
+    await schema.migrate(database_url, [bank_migrations()])
+    bank = SimulatedBank(PostgresBook(database_url), SystemClock())
+    await asyncio.gather(bank.statement([]), bank.statement([]))
+    async with holding(database_url, "LOCK TABLE bank_charges"):
+        asked: dict[str, Any] = {
+            "order_id": str(UUID(int=1)),
+            "amount": 1,
+            "currency": "EUR",
+            "payment_method": "pm_card_visa",
+        }
+        charging = asyncio.create_task(bank.charge("key", **asked))
+        await eventually(lambda: onlooker.sees_waiting_for("bank_charges"))
+        closing = asyncio.create_task(bank.close())
+        await asyncio.sleep(0)
+
+        closing.cancel()
+
+        await asyncio.wait({closing})
+        charging.cancel()
+        await asyncio.wait({charging})
     await eventually(onlooker.sees_nobody)

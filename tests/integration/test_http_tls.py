@@ -7,6 +7,7 @@ import inspect
 import random
 import re
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -230,6 +231,44 @@ async def test_with_an_authority_of_clients_nobody_gets_in_without_a_certificate
                 await refused.ask()
             refused.writer.close()
         await eventually(lambda: server.connections == 0)
+
+
+@pytest.mark.parametrize("turns", range(6))
+@on_each_loop
+async def test_who_comes_while_a_server_stops_is_sent_away(authority: Authority, files: TlsFiles, turns: int) -> None:
+    """However far its way in had come: `turns` of the event loop."""
+    async with served(files) as server:
+        talk = await connect(server, trusting(authority))
+        talk.writer.close()
+        visitor = socket.create_connection(("127.0.0.1", server.port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await ends(visitor)
+
+
+@on_each_loop
+async def test_a_stop_that_is_interrupted_leaves_nobody_connected(authority: Authority, files: TlsFiles) -> None:
+    async with served(files, HttpLimits(head_s=600)) as server:
+        talk = await connect(server, trusting(authority))
+        talk.writer.write(GET[:10])
+        # What was sent before is read before.
+        other = await connect(server, trusting(authority))
+        assert await other.ask() == b"HTTP/1.1 200 OK"
+        stopping = asyncio.create_task(server.stop(30))
+        await asyncio.sleep(0)
+        stopping.cancel()
+        await asyncio.wait({stopping})
+
+        await eventually(lambda: server.connections == 0)
+        for each in (talk, other):
+            each.writer.close()
+
+
+async def ends(visitor: socket.socket) -> None:
+    """It is closed, or reset, by the other end."""
+    with visitor, suppress(ConnectionError):
+        visitor.setblocking(False)
+        assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(visitor, 1), 30) == b""
 
 
 @pytest.mark.parametrize(

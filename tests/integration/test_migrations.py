@@ -109,6 +109,25 @@ def test_two_files_of_one_number_are_refused(tmp_path: Path) -> None:
         sequence(tmp_path, **{"0001_a": "SELECT 1", "0001_b": "SELECT 1"})
 
 
+async def test_sql_that_postgresql_does_not_understand_is_told_with_its_file_and_line(
+    database_url: str, tmp_path: Path
+) -> None:
+    wrong = sequence(tmp_path, **{"0001_a": "CREATE TABLE a ();\nCREATE TABEL b ();"})
+    with pytest.raises(
+        ValueError, match=r'migration 0001_a.sql of shop fails, line 2: syntax error at or near "TABEL"'
+    ):
+        await schema.migrate(database_url, [wrong])
+    (tmp_path / "0001_a.sql").write_text("CREATE TABLE a ();\nCREATE TABLE b ();", encoding="utf-8")
+    await schema.migrate(database_url, [MigrationSequence.from_folder("shop", tmp_path)])
+
+
+def test_a_service_without_a_folder_of_migrations_is_told_what_to_make(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"shop: there is no folder .*/sql; make it, and list its files as package data"
+    ):
+        MigrationSequence.from_folder("shop", tmp_path / "sql")
+
+
 async def test_a_database_that_does_not_exist_is_a_schema_that_is_behind(database_url: str) -> None:
     with pytest.raises(SchemaBehindError, match="orderflow migrate"):
         await schema.check(f"{database_url}_not", [schema.core()])

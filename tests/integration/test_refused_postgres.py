@@ -197,7 +197,7 @@ async def test_refused_heads_are_tried_again_together_and_given_up_together(depo
 
     while await depot.asked("SELECT count(*) FROM parked_events WHERE state = 3") != 5:
         await eventually(all_due)
-        depot.retrier.poke(0)
+        depot.retrier.schedule(0)
         await depot.retrier.step()
 
     assert await depot.asked("SELECT count(*) FROM parked_events WHERE attempts = 0") == 1

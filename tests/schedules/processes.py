@@ -68,7 +68,7 @@ class Process:
 
     def retrier(self) -> Retrier:
         made = Retrier(CONSUMER, self.processor, self.store, Signals([]), self.clock)
-        made.poke(0)
+        made.schedule(0)
         return made
 
     async def admit(self, *batch: Incoming) -> list[Result]:

@@ -112,12 +112,21 @@ def test_two_distributions_with_one_name_are_both_named(install: Install) -> Non
         ),
         ("1 / 0", "cannot be loaded from parcels_3:SERVICE: ZeroDivisionError"),
         ("", "cannot be loaded from parcels_4:SERVICE: AttributeError"),
+        (
+            (
+                "from orderflow import *\nfrom orderflow.events import OrderPlaced\n"
+                "@handles(OrderPlaced)\ndef place(rows, event): return Decision()\n"
+                "SERVICE = Service(name='shipping', catalogue=Catalogue(()), subscriptions=(), publishes=(), "
+                "handlers=handlers(place))  # parcels_5:SERVICE"
+            ),
+            "shipping handles OrderPlaced, but its catalogue lacks it: add it there",
+        ),
     ],
 )
 def test_what_cannot_be_loaded_is_told_in_one_sentence(
     code: str, sentence: str, install: Install, tmp_path: Path
 ) -> None:
-    module = sentence.partition(":SERVICE")[0].rpartition(" ")[2]
+    module = f"{code} {sentence}".partition(":SERVICE")[0].rpartition(" ")[2]
     (tmp_path / f"{module}.py").write_text(f"{code}\n", encoding="utf-8")
     install("parcels", f"[orderflow.services]\nshipping = {module}:SERVICE\n")
     with pytest.raises(RegistryError, match=sentence):

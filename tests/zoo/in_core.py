@@ -301,8 +301,8 @@ BUGS = (
         4,
         "A key is reported as flowing again while events of it still wait.",
         RETRIER,
-        "whole = {key for key in same if len(now[key]) == len(before[key])}",
-        "whole = set(same)",
+        "complete_keys = {key for key in unchanged if len(now[key]) == len(before[key])}",
+        "complete_keys = set(unchanged)",
     ),
     Bug(
         "retry-skips-ahead",
@@ -342,7 +342,7 @@ BUGS = (
         1,
         "Only the process that parked an event finds it again.",
         ENGINE,
-        "            wake=lambda: retrier.poke(0),\n",
+        "            wake=lambda: retrier.schedule(0),\n",
         "            wake=lambda: None,\n",
     ),
     Bug(
@@ -359,8 +359,8 @@ BUGS = (
         1,
         "Events that fail in an outage are parked and use up their attempts.",
         PROCESSOR,
-        "        if watch is not None and free is not None:",
-        "        if watch is not None and free is not None and not results:",
+        "        if breakers is not None and doubtful is not None:",
+        "        if breakers is not None and doubtful is not None and not results:",
     ),
     Bug(
         "outage-never-ends",
@@ -407,7 +407,7 @@ BUGS = (
         4,
         "An outage does not end here when another process has handled all its events.",
         CIRCUIT_BREAKER,
-        "if breaker.width > 1 or breaker.contradicted_at is not None or is_gone:",
+        "if breaker.width > 1 or breaker.contradicted_at is not None or is_unseen:",
         "if breaker.width > 1 or breaker.contradicted_at is not None:",
     ),
     # --- standing still

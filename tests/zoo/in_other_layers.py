@@ -51,8 +51,8 @@ BUGS = (
         3,
         "The upcasters of an old event version are applied in the wrong order.",
         "core/messages.py",
-        "            for upcaster in upcasters:\n                told",
-        "            for upcaster in reversed(upcasters):\n                told",
+        "            for upcaster in upcasters:\n                fields",
+        "            for upcaster in reversed(upcasters):\n                fields",
         "tests/unit/core/test_upcasters.py",
     ),
     Bug(

@@ -207,7 +207,7 @@ BUGS = (
         3,
         "Inventory's answer completes an order before its payment has arrived.",
         ORDER,
-        "        early = EarlyFact(event=event, event_id=event_id)\n        return Decision(rows=(msgspec.structs.replace(order, early=early),))",
+        "        early = EarlyFact(event=name, event_id=event_id)\n        return Decision(rows=(msgspec.structs.replace(order, early=early),))",
         "        order = msgspec.structs.replace(order, status=OrderStatus.PAID)",
     ),
     Bug(
@@ -231,7 +231,7 @@ BUGS = (
         1,
         "OrderFailed is not published when the payment fails.",
         ORDER,
-        "return Decision(rows=(failed,), facts=(step,), events=(_told(failed),))",
+        "return Decision(rows=(failed,), facts=(step,), events=(_final_event(failed),))",
         "return Decision(rows=(failed,), facts=(step,))",
     ),
     Bug(

@@ -76,9 +76,11 @@ class PostgresBook:
 
     async def close(self) -> None:
         """Wait for the groups under way, then close the connections."""
-        await self._charges.close()
-        await self._refunds.close()
-        await self._connections.close()
+        try:
+            await self._charges.close()
+            await self._refunds.close()
+        finally:
+            await self._connections.close()
 
     async def _record_charges(self, charges: Mapping[str, Charge]) -> Mapping[str, Charge]:
         values = [

@@ -1,10 +1,10 @@
-"""Circuit breakers: when all that comes of an event type fails alike, its events wait and are not to blame.
+"""Circuit breakers: when all events of a type fail alike, they are not to blame, and wait until the outage is over.
 
-There is one breaker per consumer and event type in each process. *Closed*: an event that fails is poison, it is
-parked and retried. Evidence of an outage (`failures.py`) *opens* it: of an event that fails then nothing is written,
-and no attempt is counted. Keys that have not failed are still tried as they come. *Half-open*: of the keys that have
-failed one is tried as a probe, then 2, 4 and 8 at once as long as most of a round succeed; then the breaker closes.
-A round that fails is followed by the next with back-off.
+Each process has one breaker per consumer and event type. *Closed*: an event that fails is poison; it is parked and
+retried. Evidence of an outage (`failures.py`) *opens* the breaker: an event that fails then is deferred, so nothing
+is written and no attempt is counted. Keys that have not failed are still tried as they come. *Half-open*: one failed
+key is tried as a probe, then 2, 4 and 8 together as long as most of a round succeed; then the breaker closes. After a
+failed round the next one follows with back-off.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from orderflow.core.telemetry import OutageJudged, OutageOver, Outcome, Signals
 from orderflow.core.timing import Clock
 
 CONTRADICTED_S = 30.0
-"""So long others succeed while no key that failed does: then these are to blame, and it is no outage."""
+"""When other keys have succeeded for this long and no failed key has, the failed ones are poison: it is no outage."""
 
 REFUSALS_MAX = 32
 UNTRIED_EVERY_S = 1.0
-"""What the database refuses costs a transaction for each key at least, so no more are found out at a time."""
+"""Each key that the database refuses costs at least one transaction: after REFUSALS_MAX of them untried keys wait."""
 
 NEGLECTED_S = 5.0
 GONE_S = 45.0
-"""Longer than any parked event waits for its next try: what has not come up by then is in other hands, or handled."""
+"""Longer than any back-off: a parked event that was not tried within this time is handled, or in another process."""
 
-GONE = (Outcome.DUPLICATE, Outcome.DEAD, Outcome.IGNORED)
-"""What becomes of a message that is not tried again, and does not tell whether its type can succeed."""
+SETTLED = (Outcome.DUPLICATE, Outcome.DEAD, Outcome.IGNORED)
+"""Outcomes of a message that is not tried again, and does not show whether its type can succeed."""
 
 Names = frozenset[tuple[str, str]]
 
 
 class CircuitBreaker:
-    """Of one event type at one consumer. All times are monotonic, in s.
+    """The breaker of one event type at one consumer. All times are monotonic, in s.
 
-    Open while it has `evidence`, since `opened_at`; half-open from `probe_at` on, when a round of `width` probes may
-    begin. Since `contradicted_at` keys that had not failed succeed. Before `untried_at` none of those is tried.
+    It is open while it has `evidence`, since `opened_at`, and half-open from `probe_at` on, when a round of `width`
+    probes may begin. `contradicted_at` is when a key that had not failed succeeded. Before `untried_at` no such key
+    is tried.
     """
 
     def __init__(self, backoff: Backoff, clock: Clock, rng: random.Random) -> None:
@@ -64,40 +65,42 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether what fails waits."""
+        """Whether events of failed keys wait."""
         return self.evidence is not None
 
     @property
     def is_healed(self) -> bool:
-        """Rounds of 1, 2, 4 and 8 probes went well, or nothing fails any more."""
+        """Whether rounds of 1, 2, 4 and 8 probes succeeded, or no failed key is left."""
         return self.width > FAILING_KEYS_MIN or not self.history.failing
 
     @property
     def poison_in_s(self) -> float:
-        """How long until those that failed are taken for poison, if others go on to succeed and they do not."""
+        """How long until the failed keys count as poison, if only others succeed; infinite while none does."""
         return math.inf if self.contradicted_at is None else self._left(self.contradicted_at + CONTRADICTED_S)
 
     @property
     def probe_in_s(self) -> float:
-        """How long until a key that has failed may be tried."""
+        """How long until a failed key may be tried."""
         return self._left(self.probe_at)
 
     @property
     def untried_in_s(self) -> float:
-        """How long until a key that has not failed may be tried: 0, except while the database refuses much."""
+        """How long until a key that has not failed may be tried: 0, unless the database has refused many."""
         return self._left(self.untried_at)
 
     @property
     def idle_s(self) -> float:
-        """For how long nobody has probed although it was time."""
+        """For how long a probe has been due."""
         return self._clock.monotonic() - self.probe_at
 
     def open(self, evidence: Evidence) -> None:
-        """It is an outage: the first probe may go at once."""
+        """Begin an outage. The first probe may go at once."""
         self._reset(evidence)
 
     def close(self, *, poison: bool) -> None:
-        """All that waits is tried again. `poison`: what fails then has itself to blame. Else all is forgotten."""
+        """End the outage: all waiting events are tried. With `poison` those that fail then are to blame; otherwise
+        the history is cleared.
+        """
         if poison:
             self.history.blame_events()
         else:
@@ -105,7 +108,7 @@ class CircuitBreaker:
         self._reset(None)
 
     def may_probe(self) -> bool:
-        """Whether one of the keys that failed may be tried now. If so, it is counted."""
+        """Whether a failed key may be tried now. If so, it is counted as a probe."""
         if not self.probe_in_s:
             self._probes_left = self.width
             self.probe_at = self._after_backoff()
@@ -114,42 +117,42 @@ class CircuitBreaker:
         self._probes_left -= 1
         return True
 
-    def record(self, trials: Sequence[Trial], gone: Iterable[str]) -> None:
-        """Remember these trials, and learn from them if it is open.
+    def record(self, trials: Sequence[Trial], settled: Iterable[str]) -> None:
+        """Remember these trials; while the breaker is open, also judge them as probes.
 
-        `gone`: keys of which a message is not tried again, and does not tell whether the type can succeed.
+        `settled` are keys of which a message is not tried again, without showing whether its type can succeed.
         """
         failing = self.history.failing
         retried = {trial.key: None for trial in trials if trial.key in failing}
         for trial in trials:
             self.history.record(trial)
-        gone = [key for key in gone if key in failing]
+        settled = [key for key in settled if key in failing]
         if not self.is_open:
-            for key in gone:
+            for key in settled:
                 self.history.give_up(key)
             return
         now = self._clock.monotonic()
         if self.contradicted_at is None and any(not each.failure and each.key not in retried for each in trials):
-            # Others succeed, so it may be over: those that failed are tried at once.
+            # Others succeed, so the outage may be over: probe at once.
             self.contradicted_at = self.probe_at = now
         errors = [failing[key].error for key in retried if key in failing]
-        for key in gone:
+        for key in settled:
             self.history.forget(key)
         if retried:
             self._end_round(len(retried) - len(errors), errors)
-        elif gone:
+        elif settled:
             self._probes_left = 0
             self.probe_at = now
 
     def refused(self) -> None:
-        """The database has refused an event of the type."""
+        """Count an event that the database has refused."""
         self._refusals += 1
         if self._refusals >= REFUSALS_MAX:
             self._refusals = 0
             self.untried_at = self._clock.monotonic() + UNTRIED_EVERY_S
 
     def _end_round(self, healed: int, errors: Sequence[str]) -> None:
-        """So many keys that had failed were handled; the others failed again, with these errors."""
+        """Judge a round: `healed` failed keys were handled, and the others failed again, with these errors."""
         self._probes_left = 0
         if healed > len(errors):
             self.width *= 2
@@ -171,7 +174,7 @@ class CircuitBreaker:
 
 @dataclass(frozen=True, slots=True)
 class OutageStanding:
-    """How failures of an event type stand: judged an outage for `for_s`, or in doubt (None)."""
+    """The judgement of an event type's failures: an outage that has lasted `for_s`, or a doubt (None)."""
 
     event_type: str
     evidence: Evidence
@@ -179,7 +182,7 @@ class OutageStanding:
 
 
 class CircuitBreakers:
-    """Those of one consumer. Events that an operator has replayed fail for themselves: they were given up before."""
+    """The breakers of one consumer. Replayed events are not judged: they have failed before."""
 
     def __init__(
         self, service: str, consumer: str, backoff: Backoff, signals: Signals, clock: Clock, rng: random.Random
@@ -196,22 +199,22 @@ class CircuitBreakers:
 
     @property
     def paused(self) -> AbstractSet[str]:
-        """The event types in outage: a view."""
+        """The event types in outage, as a live view."""
         return self.open.keys()
 
     @property
     def problem(self) -> str:
-        """What waits and why, with the evidence; "" when nothing does."""
+        """The outages with their evidence, in words; "" if there is none."""
         return "; ".join(self._describe(event_type, breaker) for event_type, breaker in self.open.items())
 
     @property
     def is_troubled(self) -> bool:
-        """Something fails, as far as is remembered."""
+        """Whether any key is known to fail."""
         now = self._clock.monotonic()
         return bool(self.open) or any(breaker.history.is_failing(now) for breaker in self._all.values())
 
     def standings(self) -> Sequence[OutageStanding]:
-        """Outages, and what is in doubt: two keys or more of a type that fail alike."""
+        """The outages, and the doubts: types of which two or more keys fail alike."""
         now = self._clock.monotonic()
         outages = [
             OutageStanding(each, it.evidence, now - it.opened_at) for each, it in self.open.items() if it.evidence
@@ -225,15 +228,17 @@ class CircuitBreakers:
         return outages + doubts
 
     def overrule(self, verdicts: Mapping[str, Verdict]) -> None:
-        """What operators say holds, by event type, instead of what is judged here."""
+        """Set the operators' verdicts, by event type, which take precedence over the judgement here."""
         self._overruled = verdicts
         for event_type, verdict in verdicts.items():
             if verdict is Verdict.POISON and event_type in self.open:
                 self._close(event_type, poison=True)
 
     def weigh(self, results: Sequence[Result]) -> Names | None:
-        """Judge what a batch would park. None: let it be so. Else it is to be decided again: the types in outage
-        (there may be new ones) are spared, and the messages returned use up no attempt.
+        """Judge the failures of a batch before it is committed.
+
+        None: commit it as it is. Otherwise it has to be decided again, because a new outage pauses a type, or the
+        failures of the messages returned are in doubt and use up no attempt.
         """
         now = self._clock.monotonic()
         failing = {each.incoming.event_type for each in results if _failed_in_doubt(each)} - self.paused
@@ -251,7 +256,7 @@ class CircuitBreakers:
         return frozenset(free) if opened or free else None
 
     def learn(self, results: Sequence[Result]) -> None:
-        """These have been committed."""
+        """Learn from results that are committed."""
         now = self._clock.monotonic()
         if not self.is_troubled and not any(result.failure for result in results):
             results = results[-TRIALS_MAX:]
@@ -261,47 +266,46 @@ class CircuitBreakers:
         for event_type, mine in by_type.items():
             trials = _trials(mine, now)
             if trials or event_type in self._all:
-                gone = [each.incoming.key for each in mine if each.outcome in GONE]
-                self._breaker(event_type).record(trials, gone)
+                settled = [each.incoming.key for each in mine if each.outcome in SETTLED]
+                self._breaker(event_type).record(trials, settled)
                 self._close_if_over(event_type)
 
     def refused(self, culprits: Iterable[Incoming]) -> None:
-        """These the database has refused: to find them out, transactions were in vain."""
+        """Count messages that the database has refused: finding each has cost transactions."""
         for incoming in culprits:
             if incoming.event_type in self.open:
                 self.open[incoming.event_type].refused()
 
     def may_go(self, incoming: Incoming) -> bool:
-        """Whether a message may be tried now. Of a type in outage, a key that has failed may when it is its turn; if
-        so, that is counted.
-        """
+        """Whether a message may be tried now. A failed key of a type in outage may as a probe, which is counted."""
         breaker = self.open.get(incoming.event_type)
         if breaker is None:
             return True
         return breaker.may_probe() if self.waits(incoming) else not breaker.untried_in_s
 
     def waits(self, incoming: Incoming) -> bool:
-        """Whether it waits for the end of an outage: its type is in one, and its key has failed with that type."""
+        """Whether a message waits for the end of an outage: its type is in one, and its key has failed with it."""
         breaker = self.open.get(incoming.event_type)
         return breaker is not None and incoming.key in breaker.history.failing
 
     def probe(self, event_type: str) -> bool:
-        """Whether a key of a type in outage that has failed may be tried now; if so, that is counted."""
+        """Whether a failed key of a type in outage may be tried now; if so, it is counted as a probe."""
         return self.open[event_type].may_probe()
 
     def is_neglected(self, event_type: str) -> bool:
-        """Nobody has probed although it was time: what was deferred here is gone, or in other hands."""
+        """Whether a probe is long overdue: no deferred event is left in this process to probe with."""
         return self.open[event_type].idle_s >= NEGLECTED_S
 
     def nothing_left(self, event_type: str) -> None:
-        """No key that has failed is left here to probe with. It is over if the last round went well, or others do; or
-        if nothing came up for long: another process has handled what failed.
+        """No failed key is left here to probe with: end the outage if the last round or other keys succeeded.
+
+        It also ends if no failed key has come up for GONE_S, since another process must have handled them.
         """
         breaker = self.open.get(event_type)
         if breaker is None:
             return
-        is_gone = breaker.idle_s >= GONE_S and self._overruled.get(event_type) is not Verdict.OUTAGE
-        if breaker.width > 1 or breaker.contradicted_at is not None or is_gone:
+        is_unseen = breaker.idle_s >= GONE_S and self._overruled.get(event_type) is not Verdict.OUTAGE
+        if breaker.width > 1 or breaker.contradicted_at is not None or is_unseen:
             self._close(event_type)
 
     def _breaker(self, event_type: str) -> CircuitBreaker:
@@ -346,7 +350,7 @@ class CircuitBreakers:
         assert evidence is not None
         lately = f", lately with {breaker.last_error}" if breaker.last_error not in ("", evidence.error) else ""
         declared = self._overruled.get(event_type) is Verdict.OUTAGE
-        said = "; an operator declared it an outage" if declared else ""
+        verdict = "; an operator declared it an outage" if declared else ""
         others = "other keys are processed as usual"
         if breaker.contradicted_at is not None and not declared:
             within = f"within {breaker.poison_in_s:.0f} s"
@@ -354,15 +358,15 @@ class CircuitBreakers:
         probes = "1 of them is" if breaker.width == 1 else f"{breaker.width} of them are"
         return (
             f"outage of {event_type} for {now - breaker.opened_at:.0f} s: {evidence.failing} of {evidence.tried} "
-            f"keys failed alike with {evidence.error} (group {evidence.fingerprint}){lately}{said}; their events "
+            f"keys failed alike with {evidence.error} (group {evidence.fingerprint}){lately}{verdict}; their events "
             f"wait, and {probes} tried again in {breaker.probe_in_s:.1f} s; {others}"
         )
 
 
 def admitted(batch: Sequence[Incoming], breakers: CircuitBreakers, behind: set[str]) -> list[int]:
-    """The places of those that may be tried. The keys of the others are added to `behind`: what follows them waits.
+    """The indexes of the messages that may be tried now.
 
-    A key that has failed with an event of a type in outage may go when it is its turn to probe.
+    The keys of the others are added to `behind`: their later messages wait too. Commands always go.
     """
     places: list[int] = []
     for place, incoming in enumerate(batch):
@@ -374,7 +378,7 @@ def admitted(batch: Sequence[Incoming], breakers: CircuitBreakers, behind: set[s
 
 
 def _trials(results: Iterable[Result], now: float) -> list[Trial]:
-    """What the results say of events that were tried."""
+    """The trials among the results: events that were handled, or failed for an unknown reason."""
     return [
         Trial(result.incoming.key, result.failure, now, first=result.incoming.parked is None)
         for result in results
@@ -383,7 +387,7 @@ def _trials(results: Iterable[Result], now: float) -> list[Trial]:
 
 
 def _failed_in_doubt(result: Result) -> bool:
-    """An event that failed, nobody knows yet by whose fault, and was not replayed by an operator."""
+    """Whether an event failed for an unknown reason, and was not replayed by an operator."""
     failure, incoming = result.failure, result.incoming
     if failure is None or failure.kind != UNKNOWN or incoming.record is None:
         return False

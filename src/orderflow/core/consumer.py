@@ -1,9 +1,11 @@
 """Consuming a subscription: poll, process, commit the offset; and the bounded buffer of records that have to wait.
 
-Database first, offset second. What the processor defers stays here as a *paused record*: uncommitted, each key's in
-order, while all other keys flow past it. A restart begins with the first paused record, and the inbox knows the rest.
-The buffer is bounded. When it is full, what waits for the end of an outage is parked in the database, up to the
-parking quota; beyond that the consumer does not poll any more, which is *back-pressure*, and says so.
+Database first, offset second. What the processor defers stays in memory as a *paused record*: its offset is not
+committed, the later records of its key wait behind it, and all other keys flow past. After a restart the consumer
+reads again from the first paused record, and the inbox recognises what was handled.
+
+The buffer is bounded. When it is full, records that wait for the end of an outage are parked in the database, up to
+the parking quota. When that is used up too, the consumer stops polling (*back-pressure*), and reports why.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from orderflow.core.transport import (
 )
 
 LONG_BATCH = 3
-"""A batch that has been committed in so many parts goes on well, however long it takes; most have one or two."""
+"""A batch that has been committed in this many parts makes progress, however long it takes; most have one or two."""
 
 NO_EXCUSE = (TransportUnavailableError, TopicMissingError)
 
@@ -43,13 +45,13 @@ RECORDS_MAX = 2_000
 BYTES_MAX = 64 * 1024 * 1024
 
 PROBES_KEPT = 100
-"""When the buffer is full, the rest of what has failed is parked; of so many keys the head stays, to probe with."""
+"""How many failed keys stay in a full buffer, as probes; those of all other failed keys are parked."""
 
 Partition = tuple[str, int]
 
 
 class Polled(NamedTuple):
-    """Records, and those of them that the service reads, decoded; None: that has raised, and is to be tried again."""
+    """Polled records, and the messages decoded from those that the service reads; None if decoding has raised."""
 
     records: Sequence[ConsumerRecord]
     batch: Sequence[Incoming] | None
@@ -59,9 +61,9 @@ NOTHING = Polled((), ())
 
 
 class ConsumerLoop:
-    """One subscription of the service.
+    """Consumes one subscription of the service.
 
-    `joining` is awaited before a group is joined; `commits` tells how many batches of the consumer were committed.
+    `joining` is awaited before a group is joined; `commits` returns how many batches of the consumer were committed.
     """
 
     def __init__(
@@ -93,38 +95,38 @@ class ConsumerLoop:
 
     @property
     def paused(self) -> Usage:
-        """How many records wait in memory, of those that may."""
+        """How many records wait in memory, and how many may."""
         return self._dispatcher.paused
 
     @property
     def problem(self) -> str:
-        """Why records wait although the database is there; "" when they do not."""
+        """Why records wait although the database is available; "" when none does."""
         return self._dispatcher.problem
 
     def excuse(self, place: str) -> str:
-        """Why records of a place ("topic/partition") wait, where that is known; "" when it is not.
+        """Why records of a place ("topic/partition") wait; "" when that is not known.
 
-        That the log cannot be reached is no excuse: who asks has just reached it.
+        That the log is unavailable is no excuse: the caller has just read from it.
         """
         if self._retries.error is not None and not isinstance(self._retries.error, NO_EXCUSE):
             return self._retries.problem
         return self._dispatcher.excuse(_partition(place))
 
     def holds(self, place: str) -> bool:
-        """Whether the place is this member's to read: it has it, or has none at all although it should."""
+        """Whether this member should read the place: it is assigned to it, or nothing is, which should not be."""
         held = self._member.assignment() if self._member is not None else frozenset()
         return not held or _partition(place) in held
 
     @property
-    def strides(self) -> int:
-        """How far one long batch has come, which commits part by part; 0 when there is none."""
+    def batch_commits(self) -> int:
+        """How many parts of the present batch are committed, if it is long; otherwise 0."""
         commits = 0 if self._commits_before is None else self._commits() - self._commits_before
         return commits if commits >= LONG_BATCH else 0
 
     async def run(self) -> None:
-        """Consume until `close`; then return when the batch in hand is committed. Paused records are not.
+        """Consume until `close`, then return when the present batch is committed. Paused records stay uncommitted.
 
-        May be cancelled and run anew: it joins its group as a new member then.
+        It may be cancelled and run again; it then joins its group as a new member.
         """
         self._member = None
         try:
@@ -144,9 +146,10 @@ class ConsumerLoop:
             await self._leave()
 
     async def _step(self) -> None:
-        """Poll, process, commit. Each is retried until it succeeds, whatever it raises, before the next: nothing
-        else commits the last records of a quiet topic. So a database that is away burns no attempt and costs no
-        membership.
+        """Poll, process, commit. Process and commit are each retried until they succeed, whatever they raise.
+
+        So while the database is unavailable no attempt is used up and the group is not left; and the last records of
+        a topic that goes quiet are committed, which no later batch would do.
         """
         if self._closing.is_set():
             return
@@ -176,9 +179,9 @@ class ConsumerLoop:
             self._pacer.ended()
 
     async def _poll(self, member: Consumer) -> Polled:
-        """The next records; none when a paused one may be tried before they come.
+        """The next records; none if a paused record is due before they arrive.
 
-        A poll that takes longer than that goes on: one that is cancelled could lose what it had fetched.
+        The poll then continues beside: cancelling it could lose what it has fetched.
         """
         wait_s = self._dispatcher.wait_s
         if self._closing.is_set():
@@ -204,8 +207,8 @@ class ConsumerLoop:
             self._polling = False
 
     def _poll_ahead(self, member: Consumer) -> None:
-        """Poll beside what follows. There is more after a full batch: it is fetched and decoded while the database
-        works on this one, and not committed before.
+        """Start the next poll at once. After a full batch there is more to read: it is fetched and decoded while the
+        database works on this batch, and its offsets are committed after those of this batch.
         """
         self._poll_task = asyncio.get_running_loop().create_task(self._read(member))
 
@@ -215,7 +218,7 @@ class ConsumerLoop:
             reached(Point.CONSUMER_POLLED)
         try:
             return Polled(records, self._dispatcher.decoded(records))
-        except Exception:  # noqa: BLE001  # a defect: it is told where it is tried again, before anything is committed
+        except Exception:  # noqa: BLE001  # a defect: it is reported when decoding is retried, before anything is committed
             return Polled(records, None)
 
     async def _process(self, records: Sequence[ConsumerRecord], batch: Sequence[Incoming] | None) -> None:
@@ -234,24 +237,23 @@ class ConsumerLoop:
 
 
 class Dispatcher:
-    """Decides which records of a consumer go to the processor now: those polled, unless one of their key is paused,
-    and of the paused ones those whose time has come. Order within a key is kept.
+    """Passes records to the processor: those polled, unless one of their key is paused, and paused ones that are due.
 
-    `full` reports that the parking quota is used up, and says when to look again.
+    The order within a key is kept. `full` reports that the parking quota is used up, and says when to try again.
     """
 
     def __init__(self, consumer: str, processor: Processor, full: FailureStreak, batch_max: int) -> None:
         self._consumer = consumer
         self._processor = processor
         self._unread = processor.service.unread()
-        self._breakers: CircuitBreakers = processor.watch(consumer)
+        self._breakers: CircuitBreakers = processor.breakers(consumer)
         self._full = full
         self._batch_max = batch_max
         self._paused = PausedRecords()
 
     @property
     def wait_s(self) -> float | None:
-        """How long until a paused record may be tried; None: there is none."""
+        """How long until a paused record may be tried, in s; None if none is paused."""
         if not self._paused:
             return None
         waits = [self._breakers.open[each].probe_in_s for each in self._types(failed=True)]
@@ -260,12 +262,12 @@ class Dispatcher:
 
     @property
     def paused(self) -> Usage:
-        """How many records wait here."""
+        """How many records are paused, and how many may be."""
         return self._paused.usage
 
     @property
     def problem(self) -> str:
-        """Why events wait that cannot be parked; "" when none does."""
+        """Why events wait although they should be parked; "" when none does."""
         return self._full.problem
 
     @property
@@ -274,20 +276,20 @@ class Dispatcher:
         return not self._paused.is_full
 
     def excuse(self, partition: Partition) -> str:
-        """Why records of this partition wait here; "" when they do not."""
+        """Why records of this partition are paused; "" when none is."""
         if self.has_room and not self._paused.holds(partition):
             return ""
         return self._full.problem or self._breakers.problem
 
     def decoded(self, records: Sequence[ConsumerRecord]) -> Sequence[Incoming]:
-        """Those of the records that the service reads."""
+        """The messages of those records that the service reads."""
         catalogue, unread = self._processor.service.catalogue, self._unread
         return [from_record(record, catalogue) for record in records if type_of(record) not in unread]
 
     async def process(self, batch: Sequence[Incoming], *, carefully: bool) -> None:
-        """Process these, and the paused ones that may go. `carefully`: one alone first, to see whether it goes.
+        """Process the batch, and the paused records that are due. `carefully`: try its first message alone before.
 
-        May be repeated. Raises StoreUnavailableError, InfrastructureError.
+        It may be repeated after an error. Raises StoreUnavailableError, InfrastructureError.
         """
         waited: set[str] = set()
         if self._paused:
@@ -297,25 +299,25 @@ class Dispatcher:
         if carefully and batch:
             await self._processor.admit(self._consumer, batch[:1])
         if batch:
-            self._note(await self._processor.admit(self._consumer, batch))
+            self._update_paused(await self._processor.admit(self._consumer, batch))
         if self._paused.is_full:
             await self._park_overflow()
         for event_type in sorted(waited - self._types(failed=True)) if waited else ():
             self._breakers.nothing_left(event_type)
 
     def committable(self, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
-        """What may be committed after these were processed."""
+        """The offsets to commit now that these records were processed."""
         return self._paused.committable(records)
 
     async def _probe(self) -> None:
-        """Half-open: of each type in outage, try as many keys that failed as the breaker allows, each time others."""
+        """Half-open: of each type in outage, try as many failed keys as its breaker allows, others each time."""
         for event_type, breaker in list(self._breakers.open.items()):
             heads = [head for head in self._heads(failed=True) if head.event_type == event_type]
             if heads and not breaker.probe_in_s:
-                self._note(await self._processor.admit(self._consumer, heads[: breaker.width]))
+                self._update_paused(await self._processor.admit(self._consumer, heads[: breaker.width]))
 
     def _next(self, batch: Sequence[Incoming]) -> list[Incoming]:
-        """Those of the batch that are not behind a paused one, and the paused ones that may go."""
+        """The messages of the batch whose key is not paused, and the paused ones that are due."""
         fresh: list[Incoming] = []
         for incoming in batch:
             if incoming.key in self._paused:
@@ -330,7 +332,7 @@ class Dispatcher:
         return fresh + ready
 
     def _ready(self) -> Iterator[Incoming]:
-        """The heads that wait for no outage. Where not all can be tried, the newest go in turn with the oldest."""
+        """The heads that wait for no outage. If not all can be tried, the newest take turns with the oldest."""
         waiting = deque(head for head in self._heads(failed=False) if not self._untried_in_s(head.event_type))
         while waiting:
             yield waiting.pop()
@@ -342,14 +344,14 @@ class Dispatcher:
         return breaker.untried_in_s if breaker is not None else 0.0
 
     def _heads(self, *, failed: bool) -> list[Incoming]:
-        """The first paused record of each key in turn: of the keys that failed in an outage, or of the others."""
+        """The first paused record of each key that failed in an outage, or of each other key."""
         return [head for head in self._paused.heads() if self._breakers.waits(head) is failed]
 
     def _types(self, *, failed: bool) -> set[str]:
         return {head.event_type for head in self._heads(failed=failed)}
 
-    def _note(self, results: Sequence[Result]) -> None:
-        """Pause what was deferred, let go of the rest."""
+    def _update_paused(self, results: Sequence[Result]) -> None:
+        """Pause the messages that were deferred; resume the others."""
         deferred = [result for result in results if result.outcome is Outcome.DEFERRED]
         if not deferred and not self._paused:
             return
@@ -367,17 +369,17 @@ class Dispatcher:
             self._full.succeeded()
 
     async def _park_overflow(self) -> None:
-        """Park what waits for the end of an outage, so that the rest flows on. Some keys stay, to probe with."""
+        """Park the records that wait for the end of an outage, to make room. Some keys stay as probes."""
         overflow = self._heads(failed=True)[PROBES_KEPT:]
         batch = [incoming for head in overflow for incoming in self._paused.queue(head.key)]
         for start in range(0, len(batch), self._batch_max):
             if self._full.wait_s:
                 return
-            self._note(await self._processor.hold(self._consumer, batch[start : start + self._batch_max]))
+            self._update_paused(await self._processor.hold(self._consumer, batch[start : start + self._batch_max]))
 
 
 class PausedRecords:
-    """The records of a consumer that wait, each key's in order; and what of its partitions may be committed."""
+    """The paused records of a consumer, in order per key; they determine which offsets may be committed."""
 
     def __init__(self) -> None:
         self._queues: dict[str, deque[Incoming]] = {}
@@ -395,28 +397,28 @@ class PausedRecords:
 
     @property
     def usage(self) -> Usage:
-        """How many records are here."""
+        """How many records are paused, and how many may be."""
         return Usage(self._count, RECORDS_MAX)
 
     @property
     def is_full(self) -> bool:
-        """Whether as many records or bytes are here as may be."""
+        """Whether the bound of records or bytes is reached."""
         return self._count >= RECORDS_MAX or self._bytes >= BYTES_MAX
 
     def holds(self, partition: Partition) -> bool:
-        """Whether anything of this partition is here."""
+        """Whether a record of this partition is paused."""
         return partition in self._records
 
     def heads(self) -> Iterator[Incoming]:
-        """The first of each key. Those put off longest ago come first."""
+        """The first message of each key; keys that were put off longest ago come first."""
         return (queue[0] for queue in self._queues.values())
 
     def queue(self, key: str) -> Iterable[Incoming]:
-        """All of a key, in order."""
+        """All messages of a key, in order."""
         return self._queues.get(key, ())
 
     def add(self, incoming: Incoming) -> None:
-        """Keep it, behind the others of its key. One that was delivered again is kept once."""
+        """Pause the message, behind the others of its key. A redelivered one is kept once."""
         record = incoming.record
         assert record is not None
         records = self._records.setdefault((record.topic, record.partition), {})
@@ -427,11 +429,11 @@ class PausedRecords:
             self._queues.setdefault(incoming.key, deque()).append(incoming)
 
     def put_off(self, key: str) -> None:
-        """Let the other keys go first the next time."""
+        """Move the key behind all others."""
         self._queues[key] = self._queues.pop(key)
 
     def remove(self, incoming: Incoming) -> None:
-        """Its time has come; the next of its key comes after the other keys. Without effect if it is not here."""
+        """Resume the message; its key moves behind all others. No effect if it is not paused."""
         record, queue = incoming.record, self._queues.get(incoming.key)
         if record is None or queue is None:
             return
@@ -450,7 +452,7 @@ class PausedRecords:
                 del self._records[partition]
 
     def committable(self, polled: Sequence[ConsumerRecord]) -> Sequence[ConsumerRecord]:
-        """What to commit after these were processed or paused: no partition past its first paused record."""
+        """What to commit after these were processed or paused: in each partition, up to its first paused record."""
         if not self._records and not self._last:
             return polled
         for record in polled:

@@ -1,7 +1,7 @@
-"""Places at which a process can be made to die, to see that nothing it leaves behind breaks a promise.
+"""Crash points: places at which a process can be told to die, to test that what it leaves breaks no promise.
 
-`reached(Point.X)` stands in the code, one line a place, and does nothing in a process that is not armed. One that is
-dies there as a power cut would end it: nothing is cleaned up, flushed or said to anybody.
+`reached(Point.X)` marks a place in the code, and does nothing unless the process is armed. An armed process dies
+there as by a power cut: nothing is cleaned up, flushed or reported.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from enum import StrEnum
 from typing import NoReturn
 
 EXIT_CODE = 86
-"""How a process ends that has died at a point."""
+"""The exit code of a process that has died at a point."""
 
 
 class Point(StrEnum):
-    """Every place by its name; `cut` says what has been done there and what has not."""
+    """The crash points by name; `cut` says what has been done at that point and what has not."""
 
     cut: str
 

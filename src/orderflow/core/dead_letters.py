@@ -1,6 +1,6 @@
-"""What a consumer says of what is stuck: on `flow-status` while it lasts, on `<topic>.DLT` when it gives up.
+"""Reports of stuck events: on `flow-status` while they are stuck, and as dead letters on `<topic>.DLT`.
 
-And what is left of a record that not even the database holds.
+And stand-ins for records that even the database refuses to store.
 """
 
 from __future__ import annotations
@@ -92,11 +92,11 @@ def dead_letter(
     slots: int,
     release: str,
 ) -> OutboxRecord:
-    """The original key, value and headers as bytes, and `dlt_` headers that say what, where and why.
+    """A dead letter: the original key, value and headers as bytes, and `dlt_` headers that say what, where and why.
 
-    What would not fit the log with these headers added is cut: the value, or the headers, or more. `dlt_omitted` and
-    the headers beside it say so; the parked event has it all, in the database of `service`. `release` is the version
-    of the code that gave up. The time of the failure is not known before the row is written: see `with_times`.
+    If that does not fit into the log, the value, the headers, or more is left out; `dlt_omitted` and the headers
+    beside it say so, and the parked event in the database of `service` has everything. `release` is the version of
+    the code that gave up. The time of the failure is added later, when the row is written: see `with_times`.
     """
     why = _why(incoming, record, failure, attempts, consumer, release)
     letter = OutboxRecord(
@@ -125,22 +125,22 @@ def dead_letter(
 
 
 def shortened(letter: OutboxRecord) -> OutboxRecord:
-    """A dead letter without what came from its original, for a topic whose own limit is lower than ours."""
+    """A dead letter without the content of its original, for a topic with a lower limit than ours."""
     start = max((n for n, (name, _) in enumerate(letter.headers) if name == _CONSUMER), default=0)
     ours = letter.headers[start:]
     keyed = len(letter.key or b"") <= _KEY_BYTES
     if _OMITTED not in dict(ours):
         original = replace(letter, headers=letter.headers[:start])
-        told = _omitted(original, _PARTS[: 2 if keyed else 3])
-        ours = _as_headers({**told, "dlt_whole": "in the database of the consumer, parked as this event"}) + ours
+        omitted = _omitted(original, _PARTS[: 2 if keyed else 3])
+        ours = _as_headers({**omitted, "dlt_whole": "in the database of the consumer, parked as this event"}) + ours
     return replace(letter, key=letter.key if keyed else None, value=None, headers=ours)
 
 
 def with_times(headers: Headers, failed_at_ms: int) -> Headers:
     """The headers of a dead letter from the outbox with the times of its first and last failure (RFC 3339, UTC, ms).
 
-    `failed_at_ms` is when the row was written. The last header is the first failure's; it has no value when there was
-    none before. Only the last is looked at: one of the same name may have come with the original.
+    `failed_at_ms` is when the row was written. The last header is for the first failure; it has no value if this is
+    the first. Only the last header is looked at, because the original may have one of the same name.
     """
     last = rfc3339(failed_at_ms)
     if headers and headers[-1] == (FIRST_FAILED_AT, None):
@@ -149,10 +149,10 @@ def with_times(headers: Headers, failed_at_ms: int) -> Headers:
 
 
 def stand_ins(incoming: Incoming, record: ConsumerRecord, error: DataRefusedError) -> Iterator[Incoming]:
-    """What may be parked in the place of a record that the database refuses, also as one that failed.
+    """Substitutes to park for a record that the database refuses to store.
 
-    First the same event without its content, then one that is named by its place alone. Both say, in ASCII, where the
-    record stands, how long it is, the SHA-256 of its value, and why it was refused; neither is ever decided.
+    First the same event without its content, then one that is named by its place in the log alone. Both state, in
+    ASCII, the record's place and size, the SHA-256 of its value, and why it was refused; neither is ever decided.
     """
     place = f"{record.topic}/{record.partition}@{record.offset}" if record.topic else "an answer from outside"
     facts = _omitted(record, _PARTS)
@@ -176,7 +176,7 @@ def stand_ins(incoming: Incoming, record: ConsumerRecord, error: DataRefusedErro
 
 
 def _will_fit(letter: OutboxRecord) -> bool:
-    """With the headers that it is given when it is published."""
+    """Whether the letter fits the log with the headers that it gets when it is published."""
     return fits(replace(letter, headers=with_times(letter.headers, 0)))
 
 

@@ -1,8 +1,8 @@
-"""The pure heart: decisions folded over a batch, giving all that is to be written.
+"""The pure heart: applies a service's decisions to a batch, message by message, and collects what to write.
 
-No I/O happens here. A rehearsal, a simulation and the real thing run exactly this. What a message means to its
-service, which events it publishes (numbered per key, named for ever), and what becomes of those that cannot go on:
-they fail, are held behind one that did, are given up, or are deferred, which writes nothing.
+No I/O happens here: production, rehearsals and the simulation run exactly this code. A message is decided, and the
+events that it causes are numbered per key; or it fails, is held behind an event that failed, is given up as dead, or
+is deferred, which writes nothing.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from orderflow.core.transport import ConsumerRecord
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a service's core behaves, always. `release` is the version of the code.
+    """The settings that decisions depend on; the same for every batch of a process. `release` is the code's version.
 
-    `away` is how long to wait between two tries of what is not the message's fault.
+    `away` is the back-off between two tries when the message is not to blame.
     """
 
     retry: RetryPolicy
@@ -51,16 +51,15 @@ class Policy:
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What holds for one batch only.
+    """How to treat the failures of one batch.
 
-    A failing event whose type is in `spared` is deferred instead of parked. The failure of one whose name is in
-    `free` uses up no attempt, since it may not be to blame. `holding`: every event is parked without a try. No more
-    than `keys_left` keys are closed, and no more than `depth_max` events are parked behind one another; what would
-    go beyond is deferred.
+    An event that fails is deferred instead of parked if its type is in `paused`. It uses up no attempt if its name is
+    in `doubtful`, because the event may not be to blame. With `holding` every event is parked without a try. At most
+    `keys_left` more keys are parked, and at most `depth_max` events of one key; events beyond that are deferred.
     """
 
-    spared: AbstractSet[str] = frozenset()
-    free: AbstractSet[tuple[str, str]] = frozenset()
+    paused: AbstractSet[str] = frozenset()
+    doubtful: AbstractSet[tuple[str, str]] = frozenset()
     holding: bool = False
     keys_left: int = sys.maxsize
     depth_max: int = sys.maxsize
@@ -71,9 +70,9 @@ FINAL = (InboxState.DONE, InboxState.DISCARDED)
 
 
 class BatchHandler:
-    """One batch: `take` each message in order; `changes` is then what to write.
+    """Decides one batch: `take` each message in order; then `changes` has all that is to be written.
 
-    `failures` are messages (by name) that have failed outside of their decision: they fail here again.
+    `failures` maps names of messages to errors from outside their decisions: these messages fail undecided.
     """
 
     def __init__(
@@ -100,7 +99,7 @@ class BatchHandler:
         self._done: set[tuple[str, str]] = set()
 
     def take(self, incoming: Incoming) -> Result:
-        """What becomes of the next message. Raises InfrastructureError; then nothing of the batch may be written."""
+        """Decide the next message. Raises InfrastructureError; then nothing of the batch may be written."""
         record, parking = incoming.record, self._parking
         if record is None:
             return self._decide(incoming)
@@ -123,17 +122,17 @@ class BatchHandler:
         return self._decide(incoming)
 
     def discard(self, incoming: Incoming, act: Act) -> Result:
-        """Give a parked message up for good: it is never handled, and the next of its key comes to the front."""
+        """Discard a parked message: it is never handled, and the next of its key becomes the head."""
         self.changes.discarding = act
         finish(self.changes, incoming, InboxState.DISCARDED)
         return Result(incoming, Outcome.IGNORED)
 
     def reopen(self, last: Incoming) -> None:
-        """Say that the key of `last` has nothing parked any more."""
+        """Publish that nothing is parked of the key of `last` any more."""
         self._parking.reopen(last)
 
     def _without_deciding(self, parked: Incoming) -> Result | None:
-        """What became of a parked message that is not decided over again."""
+        """The result of a parked message that need not be decided; None if it has to be."""
         if parked.key in self._parking.stuck:
             return Result(parked, Outcome.HELD)
         if self._is_done(parked):
@@ -150,11 +149,11 @@ class BatchHandler:
             return self._refuse(incoming, self._failures[incoming.name])
         try:
             decision = handler_of(self._service, envelope.message).decide(self._rows, envelope)
-            values = encoded(decision, incoming)
+            values = encoded(decision, incoming, self._service.publishes)
             refs = [row.ref for row in decision.rows]
         except InfrastructureError:
             raise
-        except Exception as error:  # noqa: BLE001  # whatever a decision raises is the message's failure, not ours
+        except Exception as error:  # noqa: BLE001  # whatever a decision raises is a failure of its message
             return self._refuse(incoming, error)
         self._working.update(zip(refs, decision.rows, strict=True))
         self._apply(decision, values, incoming)
@@ -162,7 +161,7 @@ class BatchHandler:
         return Result(incoming, Outcome.HANDLED, answer=answer, caused=caused, decision=decision)
 
     def _refuse(self, incoming: Incoming, error: Exception) -> Result:
-        """A command's caller is told; anything else is parked or given up."""
+        """A command is refused; any other message is parked or given up."""
         if incoming.record is not None:
             return self._parking.fail(incoming, incoming.record, error)
         if isinstance(error, RefusedError):
@@ -191,7 +190,7 @@ class BatchHandler:
             self._done.update(incoming.names)
 
     def _is_done(self, incoming: Incoming) -> bool:
-        """A parked event may have been handled under its own identity, before it or as a copy behind it."""
+        """Whether a parked event was handled already: another copy of it may have been, under one of its names."""
         return any(self._known.get(name) in FINAL or name in self._done for name in incoming.names)
 
     def _drop(self, incoming: Incoming) -> Result:
@@ -201,14 +200,14 @@ class BatchHandler:
         return Result(incoming, Outcome.DUPLICATE)
 
     def _close(self, intents: Sequence[str]) -> None:
-        """Close these, also if they were opened or postponed just before in this batch."""
+        """Close these, including any that were opened or postponed earlier in this batch."""
         changes = self.changes
         changes.opened = [each for each in changes.opened if each.intent.key not in intents]
         changes.postponed = [each for each in changes.postponed if each.intent.key not in intents]
         changes.closed_intents.extend(intents)
 
     def _update_intents(self, decision: Decision, incoming: Incoming) -> None:
-        """Open new intents; the one that was answered is closed, unless the decision asks it again."""
+        """Open new intents, and close the one that was answered unless the decision returns it again."""
         envelope = incoming.envelope
         assert envelope is not None
         if envelope.intent not in [intent.key for intent in decision.intents]:
@@ -233,7 +232,7 @@ class BatchHandler:
 
 
 class OutboxWriter:
-    """Turns the events of one batch into outbox rows of `changes`."""
+    """Numbers and identifies the events of one batch, and adds their outbox rows to `changes`."""
 
     def __init__(self, emitted: Mapping[tuple[str, str], int], slots: int, changes: Changes) -> None:
         self._emitted = dict(emitted)
@@ -241,9 +240,9 @@ class OutboxWriter:
         self._changes = changes
 
     def publish(self, event: Event, value: bytes, source: str, cause: Incoming) -> None:
-        """Number the event (encoded as `value`) within (source, key) and write it.
+        """Number the event (encoded as `value`) within (source, key), and add its row.
 
-        Its key is that of its cause, whose lock the caller holds.
+        Its key is the key of its cause, whose lock the caller holds.
         """
         stream = (source, cause.key)
         sequence = self._emitted.get(stream, 0) + 1
@@ -263,15 +262,19 @@ class OutboxWriter:
 VALUE_MAX = 1_900_000
 
 
-def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
+def encoded(decision: Decision, incoming: Incoming, topics: Sequence[str]) -> list[bytes]:
     """The events as JSON, before anything of the decision is applied.
 
-    Raises KeyMismatchError, OversizedEventError.
+    Raises KeyMismatchError, OversizedEventError, ValueError (an event of a topic that is not among `topics`).
     """
     values: list[bytes] = []
     for event in decision.events:
         if event.key != incoming.key:
             raise KeyMismatchError(f"{event.TYPE} of key {event.key!r} was caused by key {incoming.key!r}")
+        if event.TOPIC not in topics:
+            raise ValueError(
+                f"{event.TYPE} goes to {event.TOPIC}, which the service's `publishes` lacks: add it there"
+            )
         value = encode(event)
         if len(value) > VALUE_MAX:
             raise OversizedEventError(f"an event of key {incoming.key!r} has more than {VALUE_MAX} bytes")
@@ -280,7 +283,7 @@ def encoded(decision: Decision, incoming: Incoming) -> list[bytes]:
 
 
 def to_publish(envelope: Envelope, topic: str, value: bytes, slots: int) -> OutboxRecord:
-    """The outbox row of an event that has its number."""
+    """The outbox row of a numbered event."""
     key = envelope.key.encode()
     return OutboxRecord(
         topic=topic,
@@ -293,8 +296,11 @@ def to_publish(envelope: Envelope, topic: str, value: bytes, slots: int) -> Outb
 
 
 class Parking:
-    """One batch's part of it. `closed` are keys with something parked, `stuck` those of which a parked event cannot
-    go on, `deferred` those of which a new event was left to a later time: what comes behind it is left too.
+    """Parks the failing events of one batch, and holds what comes behind them.
+
+    `closed` are keys with parked events. `stuck` are keys of which a parked event has failed again or was deferred:
+    the parked ones behind it are not tried. `deferred` are keys of which a new event was deferred: later ones are
+    deferred too.
     """
 
     def __init__(
@@ -320,11 +326,11 @@ class Parking:
         self._depth = dict(snapshot.depth)
 
     def fail(self, incoming: Incoming, record: ConsumerRecord, error: Exception) -> Result:
-        """Park the message for another try, or give it up."""
+        """Park the message for a retry; or give it up, or defer it."""
         failure, before = describe(error), attempts_of(incoming)
         if failure.kind == PERMANENT:
             return self.bury(incoming, record, failure)
-        if incoming.event_type in self._terms.spared:
+        if incoming.event_type in self._terms.paused:
             return self.defer(incoming, failure)
         attempts, delay = self._next_try(incoming, before)
         if delay is None:
@@ -337,7 +343,7 @@ class Parking:
         return Result(incoming, Outcome.PARKED, failure=failure, attempts=attempts)
 
     def bury(self, incoming: Incoming, record: ConsumerRecord, failure: Failure) -> Result:
-        """Give the message up."""
+        """Store the message as dead, and publish a dead letter."""
         if not self._has_room(incoming):
             return self.defer(incoming, failure, no_room=True)
         attempts = attempts_of(incoming) + 1
@@ -351,25 +357,25 @@ class Parking:
         return Result(incoming, Outcome.DEAD, failure=failure, attempts=attempts)
 
     def hold(self, incoming: Incoming, record: ConsumerRecord) -> Result:
-        """Park the message behind what is parked of its key, without a try."""
+        """Park the message untried, behind the parked events of its key."""
         if not self._has_room(incoming):
             return self.defer(incoming, no_room=True)
         self._park(incoming, record, InboxState.PARKED, 0, None, 0)
         return Result(incoming, Outcome.HELD)
 
     def defer(self, incoming: Incoming, failure: Failure | None = None, *, no_room: bool = False) -> Result:
-        """Write nothing of the message. `failure` if it was tried, `no_room` if it finds no room."""
+        """Write nothing; the message is to be submitted again. `no_room`: the parking quota is used up."""
         (self.deferred if incoming.parked is None else self.stuck).add(incoming.key)
         return Result(incoming, Outcome.DEFERRED, failure=failure, no_room=no_room)
 
     def reopen(self, last: Incoming) -> None:
-        """Say that the key of `last` has nothing parked any more."""
+        """Publish that nothing is parked of the key of `last` any more."""
         self._flow(Reopened, last, {})
 
     def _next_try(self, incoming: Incoming, before: int) -> tuple[int, int | None]:
-        """How many attempts are used up now, and when the next is, in ms; None: there is none."""
+        """The attempts used up so far, and the delay before the next in ms; None: there is no next."""
         policy = self._policy
-        if incoming.name in self._terms.free:
+        if incoming.name in self._terms.doubtful:
             return max(1, before), policy.away.longest_ms(policy.rng)
         return before + 1, policy.retry.again_in_ms(before + 1, policy.rng)
 
@@ -418,7 +424,7 @@ class Parking:
             self._keys_left -= 1
 
     def _flow(self, event_type: type[FlowEvent], incoming: Incoming, facts: dict[str, Any]) -> None:
-        """Say what is stuck. A reader of these notices does not give notice of itself: it would be its own reader."""
+        """Publish on `flow-status`. Events of that topic itself are left out: the reader would read of itself."""
         if incoming.record is not None and incoming.record.topic == FLOW_STATUS:
             return
         event = event_type(
@@ -436,11 +442,11 @@ LOOK_WHEN_FULL_S = 1.0
 
 
 class ParkingQuota:
-    """How many keys may be parked at one consumer, so that it stays a number that people can look at.
+    """Bounds how many keys may be parked at one consumer, so that people can still look through them.
 
-    Counts what this process parks, and looks into the database now and then: others park there and take out too.
-    So the bound is kept to within a batch of each process. Nothing is asked of the database while nothing is parked
-    here, so what is parked then is followed by a look at once.
+    It counts what this process parks, and counts anew in the database from time to time, because other processes park
+    and release there too. So the bound is exact to within one batch per process. While this process has parked
+    nothing, the database is not asked; the first key that it parks makes a count due.
     """
 
     def __init__(self, consumer: str, store: Store, keys_max: int, clock: Clock) -> None:
@@ -453,28 +459,28 @@ class ParkingQuota:
 
     @property
     def left(self) -> int:
-        """So many more keys may be parked."""
+        """How many more keys may be parked."""
         return max(0, self._keys_max - self._parked)
 
-    async def look(self) -> None:
-        """Count anew if it is time. Raises StoreUnavailableError."""
+    async def refresh(self) -> None:
+        """Count in the database if that is due. Raises StoreUnavailableError."""
         if self._parked and self._clock.monotonic() >= self._look_at:
             self._parked = await self._store.parked_keys(self._consumer, self._keys_max)
             self._look_at = self._clock.monotonic() + self._pause_s if self._parked else -math.inf
 
-    def took(self, changes: Changes, *, holding: bool) -> None:
-        """This has been written. Unless all was `holding`, what was held was behind a parked event: no new key."""
+    def record(self, changes: Changes, *, holding: bool) -> None:
+        """Count what was committed. Held events are of keys that are parked already, except with `holding`."""
         self._parked += len({event.key for event in changes.parked if event.attempts or holding})
         self._look_at = min(self._look_at, self._clock.monotonic() + self._pause_s)
 
     @property
     def _pause_s(self) -> float:
-        """Until the next look."""
+        """The time until the next count."""
         return LOOK_S if self.left else LOOK_WHEN_FULL_S
 
 
 def is_ignored(service: Service, incoming: Incoming) -> bool:
-    """An event that the service knows and does not read."""
+    """Whether it is an event that the service knows and has no handler for."""
     envelope = incoming.envelope
     if envelope is None or type(envelope.message) in service.handlers:
         return False
@@ -482,7 +488,7 @@ def is_ignored(service: Service, incoming: Incoming) -> bool:
 
 
 def handler_of(service: Service, message: Message) -> Handler:
-    """The line of the table. Raises NoHandlerError."""
+    """The handler of a message. Raises NoHandlerError."""
     handler = service.handlers.get(type(message))
     if handler is None:
         raise NoHandlerError(f"{service.name} has no handler for {message.TYPE}")
@@ -490,7 +496,7 @@ def handler_of(service: Service, message: Message) -> Handler:
 
 
 def log_entry(incoming: Incoming, act: Act, result: str) -> LogEntry:
-    """What the operators' log says of a command that is somebody's act."""
+    """The operators' log entry of a command that is somebody's act."""
     assert incoming.envelope is not None
     command = incoming.envelope.message
     assert isinstance(command, Command)
@@ -498,30 +504,30 @@ def log_entry(incoming: Incoming, act: Act, result: str) -> LogEntry:
 
 
 def _result_of(decision: Decision) -> str:
-    """For the operators' log; "" if nothing is changed, and the decision has nothing to say of that."""
+    """The result for the operators' log; "" if the decision changes nothing and names no result."""
     changes = decision.rows or decision.facts or decision.events or decision.intents or decision.closes
     return decision.result or (str(decision.answer) if changes else "")
 
 
 def attempts_of(incoming: Incoming) -> int:
-    """How often it has failed before."""
+    """How many attempts the message has used up."""
     return incoming.parked.attempts if incoming.parked else 0
 
 
 def intent_of(incoming: Incoming) -> str | None:
-    """The key of the intent that it answers, also while it cannot be decoded."""
+    """The key of the intent that the message answers, known even if it cannot be decoded; None if it is no answer."""
     if incoming.parked is not None:
         return incoming.parked.intent
     return incoming.envelope.intent if incoming.envelope else None
 
 
 def mark(changes: Changes, incoming: Incoming, state: InboxState) -> None:
-    """The inbox knows it in this state from now on."""
+    """Put the message into the inbox with this state."""
     changes.inbox.append(InboxEntry(incoming.key, incoming.identity, incoming.event_id, state))
 
 
 def finish(changes: Changes, incoming: Incoming, state: InboxState) -> None:
-    """It is in its last state, under every name that it goes by, and waits no longer."""
+    """Put the message into the inbox with this final state, under each of its names; it is parked no longer."""
     mark(changes, incoming, state)
     if incoming.also is not None:
         event_id = incoming.envelope.id if incoming.envelope else incoming.event_id
@@ -530,25 +536,25 @@ def finish(changes: Changes, incoming: Incoming, state: InboxState) -> None:
 
 
 def release(changes: Changes, incoming: Incoming) -> None:
-    """It waits no longer, if it did."""
+    """Remove the message from the parked events, if it is one."""
     if incoming.parked is not None:
         changes.released.append(incoming.parked.position)
 
 
 def close_intent(changes: Changes, incoming: Incoming) -> None:
-    """The intent that it answers, if any, is answered."""
+    """Close the intent that the message answers, if any."""
     intent = intent_of(incoming)
     if intent is not None:
         changes.closed_intents.append(intent)
 
 
 class NoHandlerError(Exception):
-    """A command or an answer that the service's table does not name: a defect of the service."""
+    """A command or an answer without a handler: a defect of the service."""
 
 
 class KeyMismatchError(Exception):
-    """A decision published an event of another key than its message's: their order could not be kept."""
+    """A decision published an event whose key is not its message's: the order of events could not be kept."""
 
 
 class OversizedEventError(Exception):
-    """An event that the log would not take; it would hold up all that is published after it."""
+    """An event that is too large for the log; it would hold up everything that is published after it."""

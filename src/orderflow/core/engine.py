@@ -1,6 +1,6 @@
-"""The core of one running service: everything between its database, the log and its outside world.
+"""The core of one running service: everything between its database, the log and the outside world.
 
-This is the one place where the parts are put together; a process and a simulation start the same.
+This is the one place where the parts are assembled; a process and a simulation start the same engine.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ from orderflow.core.transport import Transport
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How the core behaves; one default for all loads. Times are in ms. `release` is the version of the code.
+    """The settings of the core; the defaults serve all loads. `release` is the version of the code.
 
-    With `two_person`, what takes an approver takes two. What is tried again, or waits, for longer than `alarm_age_ms`
-    is an alarm. Behind `parked_keys_max` parked keys of a consumer, or `parked_depth_max` events of one key, the
-    partition waits.
+    With `two_person`, an action that takes an approver needs a second one. Anything that is retried or waits for
+    longer than `alarm_age_ms` raises an alarm. When `parked_keys_max` keys are parked at a consumer, or
+    `parked_depth_max` events of one key, further events wait in their partition.
     """
 
     batch_max: int = 500
@@ -72,17 +72,17 @@ class EngineConfig:
 
     @property
     def away(self) -> Backoff:
-        """How long to wait for infrastructure that is away, from try to try."""
+        """The back-off while infrastructure is unavailable."""
         return Backoff(self.infrastructure_first_ms, self.infrastructure_ceiling_ms)
 
     @property
     def longest_wait_ms(self) -> int:
-        """No delay and no lease that a database dates is longer: a second is left for statements that wait."""
+        """The longest delay or lease given to a database, in ms, and a second for statements that have to wait."""
         return max(self.retry_ceiling_ms, self.ask_again_ceiling_ms, self.intent_lease_ms) + 1_000
 
 
 def policy_of(config: EngineConfig, rng: random.Random) -> Policy:
-    """What decisions need of it."""
+    """The part of the settings that decisions depend on."""
     return Policy(
         retry=RetryPolicy(Backoff(config.retry_first_ms, config.retry_ceiling_ms), config.attempts_max),
         away=config.away,
@@ -101,7 +101,7 @@ CANCEL_AGAIN_S = 1.0
 
 
 class OverloadedError(Exception):
-    """Too many commands wait already; try again in `retry_after_s`."""
+    """Too many commands are waiting; try again in `retry_after_s`."""
 
     def __init__(self, retry_after_s: int = 1) -> None:
         super().__init__("too many commands are waiting")
@@ -109,12 +109,12 @@ class OverloadedError(Exception):
 
 
 class DecisionFailedError(Exception):
-    """The decision over a command raised, or the database refused it: a defect of ours. Nothing was stored."""
+    """The decision of a command raised, or the database refused its changes: a defect. Nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What hinders the service, by component, and what does not and yet needs a person. Empty when all is well."""
+    """What hinders the service (`problems`, by component), and what does not but needs a person (`alarms`)."""
 
     problems: Mapping[str, str]
     alarms: Mapping[str, str] = field(default_factory=dict)
@@ -123,7 +123,8 @@ class Health:
 class Engine:
     """Runs one service in this process. Several processes of one service share its work.
 
-    `held` says why a consumer is made to stand still from outside; "" when it is not.
+    `held` returns why a consumer is stopped from outside, by its name; "" if it is not. `end` is called to
+    end the process, with the reason, when starting a stalled part again has not helped.
     """
 
     def __init__(
@@ -165,19 +166,21 @@ class Engine:
         self._replays = ReplayRunner(store.recovery, self._lag, self._retry, clock)
         self.recovery = self._recovery()
         self._progress = self._progress_watch(end)
-        self.overruling = Overruling(service, list(self._retriers), self._processor.watch, store.recovery, clock)
+        self.overruling = Overruling(service, list(self._retriers), self._processor.breakers, store.recovery, clock)
 
     def start(self) -> None:
-        """Start consuming, relaying and retrying. What is away is waited for, and told by signals."""
+        """Start consuming, relaying and retrying. Infrastructure that is away is waited for, and reported by
+        signals.
+        """
         self._forever(self._commands_retries, self._commands.step)
         self._forever(self._retry_loop("answers"), self._answers.step)
         self._forever(self._retry_loop("relay"), self._relay.step)
         self._forever(self._retry_loop("relay wake-up"), self._relay.listen)
         self._forever(self._retry_loop("purge"), self._purge)
         for consumer, retrier in self._retriers.items():
-            retrier.poke(0)
+            retrier.schedule(0)
             self._forever(self._retry_loop(f"retry {consumer}"), retrier.step)
-        self._replays.poke()
+        self._replays.wake()
         self._forever(self._retry_loop("replays"), self._replays.step)
         self._forever(self._retry_loop("outages"), self.overruling.step)
         if self._runner is not None:
@@ -188,10 +191,11 @@ class Engine:
         self._forever(self._retry_loop("progress"), self._progress.step)
 
     async def submit(self, command: Command, by: Caller | Act, *, traceparent: str | None = None) -> object:
-        """Carry a command in; returns the decision's answer after the commit.
+        """Process a command; returns the decision's answer after the commit.
 
-        An act is in the operators' log: by the same transaction, or, if it is refused, after that. Raises
-        ForbiddenError, RefusedError (nothing stored), OverloadedError, DecisionFailedError, StoreUnavailableError.
+        `by` may be an Act: then the operators' log gets an entry, in the same transaction, or afterwards if the
+        command is refused. Raises ForbiddenError, RefusedError (nothing stored), OverloadedError,
+        DecisionFailedError, StoreUnavailableError.
         """
         act = by if isinstance(by, Act) else None
         command.PERMISSION.require(by.caller if isinstance(by, Act) else by)
@@ -216,7 +220,7 @@ class Engine:
         raise DecisionFailedError(str(result.refusal)) from result.refusal
 
     async def carry_out(self, command: Command, act: Act) -> object:
-        """Carry an operator's repair in, with its row in the operators' log by the same transaction.
+        """Carry out an operator's repair, with its entry in the operators' log in the same transaction.
 
         Raises ForbiddenError, ConfirmationNeededError, RefusedError, KeyBusyError, StoreUnavailableError.
         """
@@ -248,13 +252,13 @@ class Engine:
         await self._relay.close()
 
     def health(self) -> Health:
-        """What the parts are waiting for at this moment, outages with their evidence included."""
+        """What the parts are waiting for now, including outages with their evidence."""
         problems = self._known_problems()
         return Health(_with(problems, self._progress.stalls), self._progress.alarms)
 
     def queues(self) -> Mapping[str, Usage]:
         """How full each bounded buffer of this process is: commands and answers that wait for the next batch,
-        questions to the outside world, and `paused CONSUMER`, the records that it keeps back.
+        questions to the outside world, and `paused CONSUMER`, the paused records of each consumer.
         """
         found = {"commands": self._commands.usage, "answers": self._answers.usage}
         if self._runner is not None:
@@ -264,7 +268,7 @@ class Engine:
     def _known_problems(self) -> dict[str, str]:
         problems = {each.component: each.problem for each in self._retry_loops.values() if each.waiting}
         for consumer in self._retriers:
-            outage = self._processor.watch(consumer).problem
+            outage = self._processor.breakers(consumer).problem
             if outage:
                 problems.setdefault(f"consumer {consumer}", outage)
         if self._relay.problem:
@@ -289,18 +293,18 @@ class Engine:
         reached(Point.DRAIN_PUBLISHED)
 
     def _committed(self, changes: Changes) -> None:
-        """Hand on what a batch has written to those who act on it. The tables stay the truth."""
+        """Tell the parts what a batch has written for them. The tables remain the source of truth."""
         self._commits[changes.consumer] += 1
         if changes.outbox:
             self._relay.hand_over()
             if not self._relay.slots.issuperset(row.slot for row in changes.outbox):
                 self._store.notify_relays()
         if changes.parked or changes.reparked:
-            self._retriers[changes.consumer].poke_for([*changes.parked, *changes.reparked])
+            self._retriers[changes.consumer].schedule_parked([*changes.parked, *changes.reparked])
         if self._runner is not None and not self._draining:
             self._runner.drop(changes.closed_intents)
             self._runner.take(changes.opened)
-            self._runner.poke(changes.postponed)
+            self._runner.postpone(changes.postponed)
 
     def _recovery(self) -> Recovery:
         return Recovery(
@@ -308,7 +312,7 @@ class Engine:
             self._store,
             lag=self._lag,
             problems=lambda: self.health().problems,
-            on_replay=self._replays.poke,
+            on_replay=self._replays.wake,
             on_discard=self._discarded,
             on_repair=self._committed,
             new_id=self._new_id,
@@ -319,21 +323,21 @@ class Engine:
         return uuid7(self._clock.wall_ms(), self._rng)
 
     def _discarded(self, changes: Changes) -> None:
-        """An operator has given up a parked event: the next of its key is due."""
+        """An operator has discarded a parked event: the next of its key is due."""
         self._committed(changes)
         self._retry(changes.consumer)
 
     async def _lag(self) -> int:
-        """How many records the consumers of this service are behind, in all."""
+        """The total lag of this service's consumers, in records."""
         total = 0
         for each in self.service.subscriptions:
             total += sum(part.lag for part in await self._transport.lag(each.consumer, each.topics))
         return total
 
     def _retry(self, consumer: str) -> None:
-        """Something parked at the consumer is due now. One that this release does not run has no retrier."""
+        """Retry what is due at the consumer, now. A consumer of another release has no retrier here."""
         if consumer in self._retriers:
-            self._retriers[consumer].poke(0)
+            self._retriers[consumer].schedule(0)
 
     async def _purge(self) -> None:
         await self._clock.sleep(PURGE_EVERY_S)
@@ -349,7 +353,7 @@ class Engine:
         self._tasks[component] = asyncio.get_running_loop().create_task(work())
 
     def _begin_anew(self, component: str) -> None:
-        """End the part where it stands, as a crash would, and begin it again."""
+        """Cancel the part where it is, as a crash would, and start it again."""
         work = self._steps[component]
 
         async def again(old: asyncio.Task[None]) -> None:
@@ -421,7 +425,7 @@ class Engine:
                 held=lambda: self._relay.held,
                 retriers=retriers,
                 intents=intents,
-                replays=self._replays.poke,
+                replays=self._replays.wake,
             ),
             self._store,
             self._transport,
@@ -439,7 +443,7 @@ class Engine:
             lambda: loop.worked,
             lambda place: self._held(loop.consumer) or loop.excuse(place),
             loop.holds,
-            lambda: loop.strides,
+            lambda: loop.batch_commits,
         )
 
     def _retrier_part(self, consumer: str, retrier: Retrier) -> Part:
@@ -448,7 +452,7 @@ class Engine:
             component,
             lambda: retrier.worked,
             lambda place: self._trouble(component) or retrier.excuse(place),
-            wake=lambda: retrier.poke(0),
+            wake=lambda: retrier.schedule(0),
             wants_looks=lambda: retrier.wants_looks,
         )
 
@@ -459,7 +463,7 @@ class Engine:
         return next((why for why in map(self._trouble, ("gateway", "intents", "answers")) if why), runner.excuse)
 
     def _trouble(self, component: str) -> str:
-        """What hinders it, as long as no try has succeeded since."""
+        """The last error of the component, until a try succeeds; "" if there is none."""
         retries = self._retry_loops.get(component)
         return retries.problem if retries is not None else ""
 
@@ -479,7 +483,9 @@ class Engine:
 
 
 async def cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Return when all have ended. Told again: Python 3.11 can lose a cancellation in `asyncio.wait_for`."""
+    """Cancel all, and return when they have ended. It is repeated: Python 3.11's `wait_for` can lose a
+    cancellation.
+    """
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
             task.cancel()
@@ -487,7 +493,7 @@ async def cancelled(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 
 def _with(problems: Mapping[str, str], stalls: Mapping[str, str]) -> Mapping[str, str]:
-    """Both, without saying a thing twice."""
+    """Both, with each problem stated once."""
     both = dict(problems)
     for component, stall in stalls.items():
         known = both.get(component, "")

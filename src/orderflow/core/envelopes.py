@@ -1,6 +1,6 @@
-"""One message at the door, and what became of it: a record, a command, an answer, a parked event.
+"""A message as it arrives (a record, a command, an answer, a parked event), its form on the wire, and its result.
 
-On the wire an envelope is a CloudEvent 1.0 in Kafka's binary content mode: attributes as `ce_` headers, the data as
+On the wire an envelope is a CloudEvent 1.0 in Kafka's binary content mode: attributes are `ce_` headers, the data is
 the value. Spec: CloudEvents Kafka protocol binding 1.0.2; extensions: sequence, causationid, and W3C traceparent.
 """
 
@@ -43,13 +43,13 @@ TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class Incoming(msgspec.Struct, frozen=True, kw_only=True):
-    """What the processor takes. Exactly one of `envelope` and `problem` is set, or both for what is not to be decided
-    although it could be read.
+    """A message as the processor takes it.
 
-    `record` is what came, byte for byte (None: a command, which is never parked; an answer's has no headers until it
-    is parked). `asked` counts how often the intent behind an answer was asked. `also` is the name that it would have
-    today, if it was parked under another one: what could not be decoded then was named by its place in the log.
-    `act` is whose act a command is, if it belongs into the operators' log.
+    Exactly one of `envelope` and `problem` is set, or both for a message that can be read and is not to be decided.
+    `record` is what arrived, byte for byte. A command has none, and is never parked; the record of an answer has no
+    headers until it is parked. `asked` is how often the intent of an answer was asked before. `also` is the name that
+    a parked event would get today, if that differs: one that could not be decoded was named by its place in the log.
+    `act` is set for a command that goes into the operators' log.
     """
 
     key: str
@@ -66,24 +66,24 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> tuple[str, str]:
-        """What is unique in a consumer's inbox."""
+        """(key, identity): unique in a consumer's inbox."""
         return self.key, self.identity
 
     @property
-    def sought(self) -> tuple[str, str | None]:
-        """What recognition looks for: a command is never in the inbox, so only its key."""
+    def inbox_lookup(self) -> tuple[str, str | None]:
+        """What to look up in the inbox: a command is never there, so only its key is."""
         return self.key, None if self.record is None else self.identity
 
     @property
     def names(self) -> tuple[tuple[str, str], ...]:
-        """Every name that it goes by."""
+        """Its name, and the one that it would get today if that differs."""
         return (self.name,) if self.also is None else (self.name, self.also)
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of one message. `answer` and `refusal` are for a command's caller, `decision` if it was handled.
+    """What became of one message. `answer` and `refusal` are for a command's caller.
 
-    `no_room`: it was deferred because there is no room to park it.
+    `decision` is set if the message was handled. `no_room`: it was deferred because the parking quota is used up.
     """
 
     incoming: Incoming
@@ -127,7 +127,7 @@ def from_record(record: ConsumerRecord, catalogue: Catalogue, parked: ParkedEven
 def from_command(
     command: Command, source: str, traceparent: str | None, event_id: UUID, act: Act | None = None
 ) -> Incoming:
-    """A command with its caller waiting."""
+    """A command, whose caller waits for the result."""
     key = command.key
     envelope = Envelope(id=event_id, message=command, source=source, key=key, traceparent=traceparent)
     return Incoming(
@@ -141,7 +141,10 @@ def from_command(
 
 
 def from_answer(answer: Answer, asked: OpenIntent, source: str) -> Incoming:
-    """An answer to an intent. Asked twice for the same cause and count, it is the same message."""
+    """An answer to an intent. Its id is derived from the intent, the cause and the count of attempts.
+
+    So a second answer to the same question is a duplicate.
+    """
     event_id = answer_id(asked.intent.key, asked.cause, asked.attempts)
     envelope = Envelope(
         id=event_id,
@@ -171,7 +174,7 @@ def from_answer(answer: Answer, asked: OpenIntent, source: str) -> Incoming:
 
 
 def to_park(incoming: Incoming, record: ConsumerRecord) -> ConsumerRecord:
-    """Its record with all that it is read anew by. An answer gets its headers here: next to none is ever parked."""
+    """The record to park. An answer gets its headers only here, because hardly any answer is ever parked."""
     envelope = incoming.envelope
     if incoming.parked is not None or envelope is None or envelope.intent is None:
         return record
@@ -179,7 +182,7 @@ def to_park(incoming: Incoming, record: ConsumerRecord) -> ConsumerRecord:
 
 
 def from_parked(parked: ParkedEvent, catalogue: Catalogue) -> Incoming:
-    """A parked event, read anew by today's code, under the key and identity that it was parked with."""
+    """A parked event, decoded by today's code, with the key and identity that it was parked under."""
     incoming = from_record(parked.record, catalogue, parked)
     envelope, name = incoming.envelope, (parked.key, parked.identity)
     if envelope is not None and parked.intent is not None:
@@ -200,8 +203,9 @@ def from_parked(parked: ParkedEvent, catalogue: Catalogue) -> Incoming:
 
 
 def _readable_key(record: ConsumerRecord) -> str:
-    """A key of its own for a record without one, so that it holds up nobody; one that is too long is cut to what a
-    reader of `flow-status` takes for a key.
+    """The key of an undecodable record as text of at most KEY_MAX characters, which readers of `flow-status` accept.
+
+    A record without a key gets one of its own, so that it holds up no other.
     """
     if not record.key:
         return f"{record.topic}/{record.partition}/{record.offset}"
@@ -235,22 +239,22 @@ def _type_header(message_type: type[Message]) -> tuple[str, bytes]:
 
 
 def with_time(headers: Headers, created_at_ms: int) -> Headers:
-    """The headers with `time` (RFC 3339, UTC, ms)."""
+    """The headers with the attribute `time` (RFC 3339, UTC, ms)."""
     return (*headers, (TIME_HEADER, rfc3339(created_at_ms)))
 
 
 def read(record: ConsumerRecord, catalogue: Catalogue) -> Envelope:
-    """The envelope of a record. Raises UndecodableError; it never raises anything else."""
+    """Decode a record. Raises UndecodableError, and nothing else."""
     headers = dict(record.headers)
     if len(headers) < len(record.headers):
         headers = {name: value for name, value in record.headers if value is not None}
     attribute = headers.get
-    told, event_type, source = attribute("ce_id"), attribute("ce_type"), attribute("ce_source")
-    if attribute("ce_specversion") != _SPECVERSION[1] or not told or not event_type or not source:
+    id_text, event_type, source = attribute("ce_id"), attribute("ce_type"), attribute("ce_source")
+    if attribute("ce_specversion") != _SPECVERSION[1] or not id_text or not event_type or not source:
         raise _incomplete(headers)
     try:
         key, name, producer = (record.key or b"").decode(), event_type.decode(), source.decode()
-        event_id = _uuid(told.decode(), producer)
+        event_id = _uuid(id_text.decode(), producer)
         causation = _optional_uuid((attribute("ce_causationid") or b"").decode())
     except UnicodeDecodeError as error:
         raise UndecodableError(MALFORMED, f"not UTF-8: {error}") from error
@@ -270,7 +274,7 @@ def read(record: ConsumerRecord, catalogue: Catalogue) -> Envelope:
 
 
 def type_of(record: ConsumerRecord) -> bytes | None:
-    """The `type` attribute as it stands in the headers, without reading anything else of the record."""
+    """The raw `type` attribute, found without decoding anything else of the record."""
     for name, value in reversed(record.headers):
         if name == "ce_type" and value is not None:
             return value
@@ -286,7 +290,9 @@ def header_text(headers: Sequence[tuple[str, bytes | None]], name: str) -> str:
 
 
 def traceparent_of(headers: Headers) -> str | None:
-    """The trace, if it can be read. If not, that is no reason to refuse the event (W3C Trace Context, 4.3)."""
+    """The trace context; None if it is missing or malformed, which does not invalidate the event (W3C Trace Context,
+    4.3).
+    """
     for name, value in reversed(headers):
         if name == "traceparent" and value is not None and TRACEPARENT.fullmatch(value):
             return value.decode()
@@ -294,7 +300,7 @@ def traceparent_of(headers: Headers) -> str | None:
 
 
 def rfc3339(ms: int) -> bytes:
-    """A moment in ms since the epoch as text, UTC. Rows of a batch were mostly made in the same second."""
+    """A time in ms since the epoch as RFC 3339, UTC. Most rows of a batch share a second, whose text is cached."""
     return b"%b.%03dZ" % (_second(ms // 1000), ms % 1000)
 
 
@@ -304,7 +310,7 @@ def _second(seconds: int) -> bytes:
 
 
 def _incomplete(headers: Mapping[str, bytes | None]) -> UndecodableError:
-    """Which attribute is missing, or makes no sense."""
+    """The error that names the missing or invalid attribute."""
     unreadable = _shown(headers.get(UNREADABLE_HEADERS) or b"")
     if unreadable:
         return UndecodableError(MALFORMED, f"a header's name is not UTF-8, so that none can be read: {unreadable}")
@@ -315,17 +321,17 @@ def _incomplete(headers: Mapping[str, bytes | None]) -> UndecodableError:
     return UndecodableError(MALFORMED, f"header {name} is {'missing' if value is None else repr(_shown(value))}")
 
 
-def _require_key(said: str, key: str, key_bytes: bytes | None, subject: bytes | None) -> None:
+def _require_key(event_key: str, key: str, key_bytes: bytes | None, subject: bytes | None) -> None:
     if not key or "\x00" in key or len(key) > KEY_MAX:
         raise UndecodableError(MALFORMED, "the record has no usable key")
-    if said != key:
-        raise UndecodableError(MALFORMED, f"the record's key {key!r} is not the event's {said!r}")
+    if event_key != key:
+        raise UndecodableError(MALFORMED, f"the record's key {key!r} is not the event's {event_key!r}")
     if subject is not None and subject != key_bytes:
         raise UndecodableError(MALFORMED, f"ce_subject {_shown(subject)!r} is not the record's key {key!r}")
 
 
 def _uuid(text: str, source: str) -> UUID:
-    """Ids of other producers may be any text, unique within their source (CloudEvents 1.0, `id`)."""
+    """The id as a UUID. Other producers may use any text, unique within their source (CloudEvents 1.0, `id`)."""
     return _optional_uuid(text) or uuid5(f"foreign\n{source}\n{text}")
 
 

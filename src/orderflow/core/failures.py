@@ -1,9 +1,10 @@
-"""Failures: what one is (infrastructure, permanent, unknown), and what many of an event type mean taken together.
+"""Failures: what a single one is (infrastructure, permanent, unknown), and what many of an event type mean together.
 
-An event that fails while others of its type succeed is *poison*. When all that comes fails alike, something that
-the type needs is down: an *outage*, and the events are not to blame. Between the two there is *doubt*: a few keys
-that fail alike with no success since. They hold up only themselves, and use up no attempts until it is resolved.
-All of it is pure. What is said of a failure has no secrets and personal data in it.
+An event that fails while others of its type succeed is *poison*. When all events of a type fail alike, something that
+they need is down: it is an *outage*, and the events are not to blame. In between is *doubt*: a few keys fail alike,
+and none has succeeded since. They hold up only themselves, and use up no attempts until the doubt is resolved.
+
+Everything here is pure. Descriptions of failures contain no secrets and no personal data.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ DIGITS = re.compile(r"(?<![0-9A-Za-z])[0-9]+(?![0-9A-Za-z])")
 
 @lru_cache(maxsize=64)
 def redact(text: str) -> str:
-    """`text` with *** in place of what nobody but its owner may read.
+    """The text with secrets and personal data replaced by ***.
 
     These are: the password in a URL; what follows `password`, `token`, `secret` or `api_key`; bearer tokens; keys
     that begin with `whsec_` or `sk_`; e-mail addresses; payment card numbers (13 to 19 digits whose last is the check
@@ -104,29 +105,28 @@ UNKNOWN = "unknown"
 FAILING_KEYS_MIN = 8
 WINDOW_S = 10.0
 TRIALS_MAX = 100
-"""So many first trials are remembered: enough to judge by, and few enough that an outage which begins under full load
-is judged after as many failures, not after half of all that WINDOW_S has seen."""
+"""How many first trials are remembered: enough to judge by, and few enough that an outage under full load is found
+after about this many failures, not only when they outnumber all successes within WINDOW_S."""
 
 REMEMBERED_S = 120.0
-"""A key that was not tried for so long went elsewhere: no retry is further away."""
+"""A failed key is forgotten after this time without a trial: no back-off is longer, so another process has it."""
 
 FAILING_MAX = 10_000
 
 
 class InfrastructureError(Exception):
-    """Something that a decision stands on is away. The message waits, and no attempt is counted."""
+    """Something that a decision depends on is unavailable. The message waits, and no attempt is counted."""
 
 
 class FinalError(Exception):
-    """What is stored rules the message out, now and later: it is given up at its first try, and says nothing about
-    others of its type.
+    """The stored state rules the message out for ever: it is dead at its first try, and no evidence of an outage.
 
-    A service's decisions raise this, or a class of their own made from it, for what their model forbids.
+    A service's decisions raise this, or a subclass of their own, for what their model forbids.
     """
 
 
 def describe(error: BaseException) -> Failure:
-    """The failure of a message: class, short printable text, and a fingerprint that groups equal ones."""
+    """The failure that an error means: its class, a short redacted text, and a fingerprint that groups equal ones."""
     name = type(error).__name__
     if isinstance(error, UndecodableError):
         return Failure(PERMANENT, name, shown(error.detail), _digest(f"{name}:{error.reason}:{error.about}"))
@@ -134,7 +134,7 @@ def describe(error: BaseException) -> Failure:
 
 
 def _said(error: BaseException) -> str:
-    """Its text. An error that cannot even say it is described all the same."""
+    """The error's text, or a note that its `__str__` raises."""
     try:
         return str(error)
     except Exception as failed:  # noqa: BLE001  # a service's own code, which may raise whatever it likes
@@ -142,9 +142,9 @@ def _said(error: BaseException) -> str:
 
 
 def shown(text: str) -> str:
-    """At most 500 characters without control characters and secrets: it may be shown and stored anywhere.
+    """The text redacted, printable, and cut to 500 characters: safe to show and to store.
 
-    More is read than is shown, so that a secret across the cut is still recognised.
+    Redaction reads further than the cut, so that a secret across it is recognised.
     """
     redacted = redact(text[:READ_MAX])[:MESSAGE_MAX]
     if redacted.isprintable():
@@ -168,7 +168,7 @@ def _first_own_frame(error: BaseException) -> str:
 
 @lru_cache(maxsize=1024)
 def _file(path: str) -> tuple[str, bool]:
-    """The file's name, and whether it is the core's."""
+    """The file's name, and whether it belongs to the core."""
     return PurePath(path).name, "orderflow/core" in path.replace("\\", "/")
 
 
@@ -177,17 +177,16 @@ def _digest(text: str) -> str:
 
 
 class Verdict(StrEnum):
-    """What failures of an event type are taken for."""
+    """What failures of an event type are judged to be."""
 
     OUTAGE = "outage"
     POISON = "poison"
 
 
 class Trial(msgspec.Struct, frozen=True):
-    """A message was tried at `at` (monotonic, s). `failure` is None if it was handled; `first`: it is no retry.
+    """A try of a message at `at` (monotonic, s). `failure` is None if it was handled; `first` is false for a retry.
 
-    What is certain to fail again (it cannot be decoded, the model rules it out) is no trial: that is poison, however
-    much of it there is.
+    A permanent failure (undecodable, or ruled out by the model) is no trial: it is poison, however many there are.
     """
 
     key: str
@@ -197,9 +196,9 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class Failing(msgspec.Struct, frozen=True):
-    """A key whose last trial failed, at `at`. `since`: the number of the trial that it failed in for the first time.
+    """A key whose last trial failed, at `at`. `since` is the number of the trial in which it first failed.
 
-    `given_up`: it is not tried again, since nothing else failed alike for as long as it was.
+    `given_up`: its event is dead, so it is not tried again.
     """
 
     fingerprint: str
@@ -210,9 +209,9 @@ class Failing(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """Of `tried` keys, `failing` failed alike, by what is remembered.
+    """Of the `tried` keys that are remembered, `failing` failed alike.
 
-    `error` is the class and the redacted text of the latest of the failures.
+    `error` is the class and the redacted text of the latest of these failures.
     """
 
     fingerprint: str
@@ -222,10 +221,10 @@ class Evidence(msgspec.Struct, frozen=True):
 
 
 class TrialHistory:
-    """A sliding window over the trials of one event type: its last TRIALS_MAX first trials, FAILING_MAX failing keys.
+    """A sliding window over the trials of one event type: its last TRIALS_MAX first trials, and its failing keys.
 
-    `unanswered_only`: its keys were taken for an outage before while others succeeded, and it was none. From then on
-    only failures without any success since are taken for one.
+    `unanswered_only` is set when an outage was judged and turned out to be poison: from then on only keys that have
+    failed since the type's last success count as evidence. At most FAILING_MAX failing keys are kept.
     """
 
     def __init__(self) -> None:
@@ -236,7 +235,7 @@ class TrialHistory:
         self._succeeded = 0
 
     def after(self, trials: Iterable[Trial]) -> TrialHistory:
-        """What it would be after these trials, all of them remembered; it stays as it is."""
+        """A copy with these trials added."""
         ahead = TrialHistory()
         ahead.failing, ahead.unanswered_only = dict(self.failing), self.unanswered_only
         ahead._recent, ahead._number, ahead._succeeded = deque(self._recent), self._number, self._succeeded
@@ -261,32 +260,32 @@ class TrialHistory:
             del self.failing[next(iter(self.failing))]
 
     def forget(self, key: str) -> None:
-        """What failed of the key is dealt with otherwise."""
+        """Forget that the key fails: its event is settled without a trial."""
         self.failing.pop(key, None)
 
     def give_up(self, key: str) -> None:
-        """What failed of the key is dead: others that fail from here on are in no doubt for it."""
+        """The key's event is dead: it casts no doubt on later failures."""
         if key in self.failing:
             self.failing[key] = replace(self.failing[key], given_up=True)
 
     def blame_events(self) -> None:
-        """It is known from elsewhere that the type can succeed: an event that fails now is itself to blame."""
+        """The type is known to succeed for others: events that fail now are to blame themselves."""
         self._succeeded = self._number
         self.unanswered_only = True
 
     def is_doubtful(self, key: str, now: float) -> bool:
-        """Whether another key fails alike, and nothing of the type has succeeded since it began to."""
+        """Whether another key fails alike, and nothing of the type has succeeded since both began to fail."""
         fingerprint = self.failing[key].fingerprint
         return any(other != key and name == fingerprint for other, name in self._unanswered(now))
 
     def is_failing(self, now: float) -> bool:
-        """Whether any key failed when it was tried last, lately."""
+        """Whether any key has recently failed in its last trial."""
         return bool(self.failing) and next(reversed(self.failing.values())).at >= now - REMEMBERED_S
 
     def evidence(self, now: float, *, unanswered_only: bool = False) -> Evidence | None:
-        """What speaks for an outage, if anything fails: the largest group of keys that fail alike.
+        """The evidence for an outage: the largest group of keys that fail alike; None if nothing fails.
 
-        `unanswered_only`: of those that have failed for the first time since anything of the type succeeded.
+        With `unanswered_only` only keys count that first failed after the type's last success.
         """
         recent = {trial.key for trial in self._recent if trial.at >= now - WINDOW_S}
         alike = Counter(self.failing[key].fingerprint for key in recent if key in self.failing)
@@ -299,8 +298,9 @@ class TrialHistory:
         return Evidence(fingerprint, last.error, failing, len(recent | unanswered.keys()))
 
     def outage(self, now: float) -> Evidence | None:
-        """The evidence, if it is an outage: at least FAILING_KEYS_MIN keys fail alike, tried for the first time
-        within WINDOW_S or with no success of the type since, and more than half of the keys that were tried.
+        """The evidence, if it is an outage: at least FAILING_KEYS_MIN keys fail alike, and they are more than half.
+
+        Counted are keys that were first tried within WINDOW_S, or first failed after the type's last success.
         """
         evidence = self.evidence(now, unanswered_only=self.unanswered_only)
         if evidence is None or evidence.failing < FAILING_KEYS_MIN or 2 * evidence.failing <= evidence.tried:
@@ -308,7 +308,7 @@ class TrialHistory:
         return evidence
 
     def _unanswered(self, now: float) -> Iterable[tuple[str, str]]:
-        """(key, fingerprint) of what has failed for the first time since anything of the type succeeded."""
+        """(key, fingerprint) of the keys that first failed after the type's last success."""
         return (
             (key, each.fingerprint)
             for key, each in self.failing.items()

@@ -1,8 +1,8 @@
-"""Outbox rows that this process has just committed, so that its relay need neither look for them nor read them back.
+"""Outbox rows that this process has just committed, so that its relay need not read them back from the database.
 
-A commit holds the locks of its keys, and hears what else was unsent in its slots then. If this process knows all of
-that too, whatever comes before its rows, of any of their keys, is published already or handed on before them: they
-can be published as they are. In any other case the relay looks, and the table says what comes next.
+A commit holds the locks of its keys, and returns which other rows of its slots were unsent at that time. If this
+process has all of those here too, every earlier row of the same keys is published already or comes out of here first:
+then the rows can be published without reading the outbox. Otherwise the relay reads it, and the table decides.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from orderflow.core.transport import size_of
 
 BYTES_MAX = 16 * 1024 * 1024
 OVERHEAD_BYTES = 1024
-"""About what a record takes beside its bytes."""
+"""Roughly the memory of a record beside its content."""
 
-HANDED_MAX = 1000
-"""When more than so many wait to be handed on, one look for all of them costs less."""
+FRESH_MAX = 1000
+"""When more rows than this wait, reading the outbox once for all of them costs less."""
 
 
 class FreshRecords:
-    """By id, until they are marked as sent, while there is room."""
+    """Committed rows by id, kept until they are marked as sent, as far as there is room."""
 
     def __init__(self) -> None:
         self._records: dict[int, tuple[OutboxRecord, int]] = {}
@@ -31,8 +31,8 @@ class FreshRecords:
         self._early: set[int] = set()
 
     def add(self, records: Iterable[OutboxRecord], slots: Collection[int], before: Collection[int] | None) -> None:
-        """Keep those of these slots. `before`: what was unsent in their slots when they were committed; None: not
-        known. When there is no more room all are let go, so that nothing can stay for ever.
+        """Keep the records of these slots. `before` are the ids that were unsent in their slots at the commit; None
+        if that is unknown. When there is no more room all are dropped, so that none can stay for ever.
         """
         if self._bytes >= BYTES_MAX:
             self.clear()
@@ -48,38 +48,38 @@ class FreshRecords:
             self._records[record.id] = (record, size)
             self._bytes += size
 
-    def hand_on(self) -> Sequence[OutboxRecord] | None:
-        """What has come since the last look, in order of id, each once; None: look, for there may be more."""
+    def take_fresh(self) -> Sequence[OutboxRecord] | None:
+        """The records added since the last call or read, by id; None: read the outbox, there may be more."""
         found = self._next
-        if found is None or len(found) > HANDED_MAX:
+        if found is None or len(found) > FRESH_MAX:
             return None
         self._next = []
         return sorted(found, key=attrgetter("id"))
 
-    def looking(self) -> None:
-        """All that is unsent now is about to be found by a look."""
+    def before_read(self) -> None:
+        """The outbox is about to be read, which finds all records that are here."""
         self._next = []
 
-    def looked(self, ids: Collection[int]) -> None:
-        """It has found these: they need not be handed on besides, also if it knows of their commit before we do."""
-        if len(self._early) > HANDED_MAX:
+    def after_read(self, ids: Collection[int]) -> None:
+        """The read has found these, so they are not fresh any more; some may be added here only later."""
+        if len(self._early) > FRESH_MAX:
             self._early.clear()
         self._early.update(number for number in ids if number not in self._records)
         if self._next:
             self._next = [record for record in self._next if record.id not in ids]
 
     def found(self, ids: Iterable[int]) -> dict[int, OutboxRecord]:
-        """Those of the ids that are here."""
+        """The records of these ids that are here."""
         return {number: self._records[number][0] for number in ids if number in self._records}
 
     def drop(self, ids: Iterable[int]) -> None:
-        """They are sent."""
+        """Drop records that are sent."""
         for number in ids:
             _, size = self._records.pop(number, (None, 0))
             self._bytes -= size
 
     def clear(self) -> None:
-        """The slots are others now, or there is no more room."""
+        """Drop all: the slots have changed, or there is no more room."""
         self._records.clear()
         self._bytes = 0
         self._next = None

@@ -1,4 +1,4 @@
-"""Stable names: of messages, of locks, and of the partition that a record goes to.
+"""Stable identifiers: of messages, of locks, and of the partition that a record goes to.
 
 The partition is the one that the Java client and librdkafka's `murmur2_random` choose. Source:
 `org.apache.kafka.common.utils.Utils.murmur2` (MurmurHash 2.0, Austin Appleby, public domain) and Kafka's built-in
@@ -49,7 +49,7 @@ class Partitioner:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Where the records of a key stand: a number in 0..partitions-1."""
+    """The partition of a key: a number in 0..partitions-1."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
@@ -66,13 +66,13 @@ def uuid5(name: str) -> UUID:
 
 
 def uuid_text(value: UUID) -> str:
-    """The same as str(value), in a quarter of the time: it is done for every message, several times."""
+    """The same as str(value), in a quarter of the time: it is called several times for each message."""
     text: str = msgspec.to_builtins(value)
     return text
 
 
 def uuid_of(text: str) -> UUID:
-    """Raises ValueError for what is not a UUID in its usual form."""
+    """Parse a UUID in its usual form. Raises ValueError."""
     return msgspec.convert(text, UUID)
 
 
@@ -82,12 +82,12 @@ def event_id(source: str, message_type: str, key: str, sequence: int) -> UUID:
 
 
 def answer_id(intent: str, cause: UUID, attempts: int) -> UUID:
-    """The identity of the answer to an intent that was asked so often before."""
+    """The id of the answer to an intent that was asked `attempts` times before."""
     return uuid5(f"answer\n{intent}\n{uuid_text(cause)}\n{attempts}")
 
 
 def record_id(topic: str, partition: int, offset: int) -> UUID:
-    """The identity of a record that has none of its own: where it stands in the log."""
+    """The id of a record without an id of its own, derived from its place in the log."""
     return uuid5(f"record\n{topic}\n{partition}\n{offset}")
 
 
@@ -110,7 +110,7 @@ def uuid7_ms(text: str) -> int | None:
 
 @lru_cache(maxsize=4096)
 def lock_id(name: str) -> int:
-    """A signed 64-bit advisory lock for a key, or for the rows of that id."""
+    """The signed 64-bit number of the advisory lock for a key, and for the rows with that id."""
     digest = hashlib.blake2b(name.encode("utf-8", "backslashreplace"), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 

@@ -20,13 +20,15 @@ class InboxState(IntEnum):
 
     @property
     def word(self) -> str:
-        """As operators are told it: `done`, `parked`, `dead`, `discarded`."""
+        """The name shown to operators: `done`, `parked`, `dead`, `discarded`."""
         return self.name.lower()
 
 
 class Waits(StrEnum):
-    """How an event waits at a consumer: given up (DEAD), failed and tried again (RETRYING), or behind one of these
-    (HELD). Whoever counts what waits counts these, each event once for every consumer at which it waits.
+    """How a parked event waits at a consumer: given up (DEAD), due for a retry (RETRYING), or behind one of these
+    (HELD).
+
+    All counts of waiting events use these, with one for each consumer at which an event waits.
     """
 
     DEAD = "dead"
@@ -44,9 +46,9 @@ class InboxEntry(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a message failed. `error` is the class name, `message` is redacted and short (≤ 500 characters).
+    """Why a message failed. `error` is the class name; `message` is redacted, and has at most 500 characters.
 
-    `fingerprint` groups equal failures: error class and first own frame.
+    `fingerprint` groups equal failures: by the class and where the service's code raised it.
     """
 
     kind: str
@@ -56,11 +58,11 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A message that waits: the failing head of its key (`attempts` ≥ 1) or held behind it (0).
+    """A parked message: the failing head of its key (`attempts` ≥ 1), or held behind it (0).
 
-    `record` is what came in, byte for byte; answers of a service's own gateway have topic "" there.
-    `position` orders the parked events of a key; it is given by the store (0 until then), as are `first_failed_at`
-    (ms since the epoch) and `replays`, how often an operator has sent it again.
+    `record` is what arrived, byte for byte; that of a gateway's answer has the topic "". `position` orders the parked
+    events of a key. The store assigns it (0 until then), `first_failed_at` (ms since the epoch) and `replays`, which
+    is how often an operator has replayed it.
     """
 
     key: str
@@ -83,16 +85,17 @@ class ParkedEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def waits(state: InboxState, attempts: int) -> Waits:
-    """How a parked event of this state and so many attempts waits."""
+    """How a parked event with this state and number of attempts waits."""
     if state is InboxState.DEAD:
         return Waits.DEAD
     return Waits.RETRYING if attempts else Waits.HELD
 
 
 class EditedEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator puts in the place of the parked event at `position`; its state and attempts stay.
+    """An operator's replacement of the parked event at `position`; state and attempts stay.
 
-    Of `record` the key, value and headers are taken: where it came from stays true. `who` goes into its history.
+    The key, value and headers of `record` are stored; its place in the log stays that of the original. `who` is the
+    editor, for the history.
     """
 
     position: int

@@ -1,8 +1,7 @@
-"""What is said: commands, events and answers, the envelope of each, and the types that a service reads.
+"""Messages: commands, events and answers, their envelope, and the catalogue of types that a service reads.
 
-All of them are messages and go the same way in. An envelope is what is known of a message's passage: identity,
-origin, cause and trace. JSON objects that have a name twice are refused: readers disagree on what they mean (RFC
-8259, 4).
+All of them are processed in the same way. An envelope has a message's identity, origin, cause and trace. JSON objects
+with a duplicate name are refused, because parsers disagree on what they mean (RFC 8259, 4).
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ from orderflow.core.identity import uuid_text
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable statement about one key.
+    """An immutable message about one key.
 
-    `TYPE` names it for ever; a change that old readers cannot read raises `VERSION`.
-    `ONCE` says that a key can see this type one time only: the inbox then holds
-    (key, type) unique instead of (key, event id).
+    `TYPE` is its name for ever; a change that old readers cannot read needs a higher `VERSION`. With `ONCE` a key can
+    have only one message of this type: the inbox then keeps (key, type) unique instead of (key, event id).
     """
 
     TYPE: ClassVar[str]
@@ -35,14 +33,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         """The text that orders this message: messages of one key are handled in order."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no key: define the property `key`, a text")
 
 
 class Command(Message, frozen=True, kw_only=True):
-    """A wish from outside (HTTP). It is answered, and it may be refused. It is never redelivered.
+    """A request from outside (HTTP). It is answered or refused, and never redelivered.
 
-    `PERMISSION` says whose wish it may be: an operator's, unless the type says otherwise. `ACTION` is what the
-    operators' log calls it where it is somebody's act; without one it is its type.
+    `PERMISSION` says who may send it: operators, unless the type says otherwise. `ACTION` is its name in the
+    operators' log (its type, if empty).
     """
 
     PERMISSION: ClassVar[Permission] = OPERATE
@@ -55,7 +53,7 @@ class Command(Message, frozen=True, kw_only=True):
 
 
 class Answer(Message, frozen=True, kw_only=True):
-    """What the outside world said to an intent. Internal to the service that asked."""
+    """The outside world's reply to an intent. Internal to the service that asked."""
 
 
 class Event(Message, frozen=True, kw_only=True):
@@ -84,16 +82,16 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def identity(self) -> str:
-        """What the inbox holds unique within (consumer, key)."""
+        """What identifies the message within (consumer, key) in the inbox."""
         return self.message.TYPE if self.message.ONCE else uuid_text(self.id)
 
 
 class DoubleNameError(ValueError):
-    """One object has two members of one name."""
+    """A JSON object has two members with the same name."""
 
 
 def require_unique_names(document: bytes) -> None:
-    """Raises DoubleNameError. The document is known to be JSON."""
+    """Raises DoubleNameError for an object with a duplicate name. The document must be valid JSON."""
     json.loads(document, object_pairs_hook=_unique)
 
 
@@ -109,8 +107,9 @@ encode = msgspec.json.Encoder().encode
 
 
 class UndecodableError(Exception):
-    """A record that cannot become a message, now or ever. `reason` is one of the closed set below; `about` is the
-    known type that its value does not fit, if it has come so far.
+    """A record that can never be decoded. `reason` is one of the three constants below.
+
+    `about` is the type that the value does not fit, if the type is known; otherwise "".
     """
 
     def __init__(self, reason: str, detail: str, about: str = "") -> None:
@@ -127,8 +126,9 @@ MALFORMED = "malformed"
 
 @dataclass(frozen=True, slots=True)
 class Upcaster:
-    """How a value of the version `from_version` of `type` is told in the next version. Pure; never taken away while
-    a parked event or a topic may hold that version.
+    """Converts a value of `type` from the version `from_version` to the next. Pure.
+
+    Keep it as long as a parked event or a topic may hold that version.
     """
 
     type: str
@@ -139,20 +139,31 @@ class Upcaster:
 class Catalogue:
     """Maps the wire name (`orderflow.OrderPlaced.v1`) to a message class and reads its JSON.
 
-    A value of an older version is read by way of its upcasters, one version after the other up to the current one.
+    A value of an older version is converted by upcasters, version by version, up to the current one.
     """
 
     def __init__(self, types: Iterable[type[Message]], upcasters: Iterable[Upcaster] = ()) -> None:
-        """Raises ValueError: an upcaster of no use, or two of one version, or one that leads to no reader."""
+        """Raises TypeError for what is no message type or has no TYPE, and ValueError for two types of one name, for
+        an upcaster of no older version, for two of one version, and for a gap.
+        """
         self._decoders: dict[str, msgspec.json.Decoder[Message]] = {}
         self._names: set[str] = set()
         self.types = tuple(types)
         for message_type in self.types:
-            self._decoders[wire_name(message_type)] = msgspec.json.Decoder(message_type)
+            if not (isinstance(message_type, type) and issubclass(message_type, Message)):
+                raise TypeError(f"a catalogue holds message types, not {message_type!r}")
+            if not hasattr(message_type, "TYPE"):
+                raise TypeError(
+                    f"{message_type.__name__} has no TYPE: give it a name for ever, such as 'shipping.Sent'"
+                )
+            name = wire_name(message_type)
+            if name in self._decoders and self._decoders[name].type is not message_type:
+                raise ValueError(f"two message types are called {name}: change the TYPE or VERSION of one")
+            self._decoders[name] = msgspec.json.Decoder(message_type)
             self._names.add(message_type.TYPE)
         self._chains = _chains({each.TYPE: each.VERSION for each in self.types}, upcasters)
         self.names = frozenset((*self._decoders, *self._chains))
-        """Of every type and version that can be read."""
+        """The wire names of every type and version that can be read."""
 
     def decode(self, name: str, value: bytes) -> Message:
         """Raises UndecodableError: unknown type, unknown version, a value that does not fit the type, or that has
@@ -162,7 +173,7 @@ class Catalogue:
             return self._decode_older(name, value)
         try:
             message = decoder.decode(value)
-            # Our own producers write exactly this: nothing to look for, at half the price of decoding.
+            # Our own producers write exactly these bytes: comparing costs half of what decoding does.
             if encode(message) != value:
                 require_unique_names(value)
         except (ValueError, RecursionError) as error:
@@ -176,17 +187,17 @@ class Catalogue:
             raise UndecodableError(UNKNOWN_VERSION if known else UNKNOWN_TYPE, f"no reader for {name!r}")
         current, upcasters = chain
         try:
-            told = msgspec.json.decode(value, type=dict[str, Any])
+            fields = msgspec.json.decode(value, type=dict[str, Any])
             require_unique_names(value)
             for upcaster in upcasters:
-                told = upcaster.upcast(told)
-            return self._decoders[current].decode(encode(told))
-        except Exception as error:  # an upcaster raises whatever a value that does not fit makes it
+                fields = upcaster.upcast(fields)
+            return self._decoders[current].decode(encode(fields))
+        except Exception as error:  # an upcaster may raise anything for a value that does not fit
             raise UndecodableError(MALFORMED, f"{name}: {type(error).__name__}: {error}", name) from error
 
 
 def _chains(current: dict[str, int], upcasters: Iterable[Upcaster]) -> dict[str, tuple[str, Sequence[Upcaster]]]:
-    """For each older version that can be read: the current one's wire name, and the way there."""
+    """For each older version that can be read: the wire name of the current one, and the upcasters to it."""
     steps: dict[tuple[str, int], Upcaster] = {}
     for each in upcasters:
         if each.from_version >= current.get(each.type, 0):

@@ -1,8 +1,9 @@
 """The one way in: plan, open, decide, commit, for a batch of any size.
 
-Consumed records, commands, answers, parked events that are tried again, and what operators do about them all take
-it. A crash can only fall between two of its steps, and leaves nothing or everything. When the database refuses a
-batch, its error is read for whom it means; who is suspected is proven by a batch that goes in without it.
+Consumed records, commands, answers, retries of parked events and operators' actions are all processed here. A crash
+leaves a batch written completely or not at all. When the database refuses a batch, its error often names the message
+at fault: that message then fails alone, and the rest is committed. Otherwise the batch is bisected until the culprit
+stands alone.
 """
 
 from __future__ import annotations
@@ -51,43 +52,45 @@ class KeyBusyError(Exception):
 
 
 class Share(msgspec.Struct, frozen=True):
-    """The part of a batch that is decided over, once it is known what is parked.
+    """The part of a batch to decide, chosen when the snapshot shows what is parked.
 
-    `whole`: keys of which the batch is all that is parked. What is named by `again` is decided over although the
-    inbox knows it: its effect was lost, and its row stays. With `discarding` the messages are given up by that act.
+    `complete_keys` are the keys of which the batch holds all parked events. Messages named in `redo` are decided
+    although the inbox has them as done, because their effects were lost; their inbox rows stay. With `discarding`
+    the messages are discarded by this operator's action instead of decided.
     """
 
     batch: Sequence[Incoming]
-    whole: Collection[str] = ()
-    again: Collection[tuple[str, str]] = ()
+    complete_keys: Collection[str] = ()
+    redo: Collection[tuple[str, str]] = ()
     discarding: Act | None = None
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch on its way in, and all that is asked for it besides.
+    """A batch and how to process it.
 
-    `failures` have failed outside of their decisions: they fail here again. What the `watch` judges to be an outage,
-    or leaves in doubt, is decided over again by its terms. `parked` is what to read of parked events; `look` is shown
-    the snapshot and says what to decide over (None: nothing, and nothing is written). `finish` is shown what was
-    decided, may add to what is written, and says how it ends. What either raises takes everything back. Locks that
-    are not had within `wait_s` raise KeyBusyError.
+    `failures` maps names of messages to errors from outside their decisions: these messages fail without being
+    decided. With `breakers`, failures are judged before they are parked; when that finds an outage or a doubt, the
+    batch is decided again under new terms. `parked` selects parked events to read into the snapshot. `select` gets
+    the snapshot and returns what to decide; None ends the work, and nothing is written. `finish` gets the results
+    and the changes, may add changes, and returns whether to commit. An error from either rolls everything back.
+    KeyBusyError is raised when the locks are not granted within `wait_s`.
     """
 
     consumer: str
     batch: Sequence[Incoming]
     failures: Failures = {}
     terms: Terms = FREE
-    watch: CircuitBreakers | None = None
+    breakers: CircuitBreakers | None = None
     parked: ParkedQuery | None = None
-    look: Callable[[Snapshot], Share | None] | None = None
+    select: Callable[[Snapshot], Share | None] | None = None
     finish: Callable[[Sequence[Result], Changes], End] | None = None
     wait_s: float | None = None
 
 
 class Processed(msgspec.Struct, frozen=True):
-    """What became of the messages that were decided over, what was written, and how long it took.
+    """The results of a unit of work, what it wrote, and how long it took.
 
-    `failures` are those that were given, and what the database has refused, by the names of the messages.
+    `failures` are those of the Work, and the messages that the database refused, by name.
     """
 
     results: Sequence[Result]
@@ -97,23 +100,23 @@ class Processed(msgspec.Struct, frozen=True):
 
 
 class EmptySnapshots:
-    """Of which types of messages nothing was there when they came last: no rows, nothing published, nothing parked.
+    """Remembers the message types for which the last snapshot was empty: no rows, nothing published, nothing parked.
 
-    Of these nothing is expected the next time, which saves the call that opens a unit of work.
+    The next batch of such a type is expected to find nothing either, which saves the call that opens a unit of work.
     """
 
     def __init__(self) -> None:
         self._types: set[tuple[str, str]] = set()
 
     def expects(self, work: Work) -> bool:
-        """Whether nothing is expected of this batch."""
-        if work.parked is not None or work.look is not None or work.finish is not None or work.wait_s is not None:
+        """Whether an empty snapshot is expected for this batch."""
+        if work.parked is not None or work.select is not None or work.finish is not None or work.wait_s is not None:
             return False
         names = self._names(work)
         return names is not None and names <= self._types
 
     def learn(self, work: Work, snapshot: Snapshot) -> None:
-        """What was there after all, or not."""
+        """Remember whether this batch's snapshot was empty."""
         names = self._names(work) or set()
         if snapshot.is_empty:
             self._types |= names
@@ -122,16 +125,16 @@ class EmptySnapshots:
 
     @staticmethod
     def _names(work: Work) -> set[tuple[str, str]] | None:
-        """None: there are messages of no type, or parked ones."""
+        """The (consumer, event type) pairs of the batch; None if a message is undecodable or parked."""
         if any(each.envelope is None or each.parked is not None for each in work.batch):
             return None
         return {(work.consumer, each.event_type) for each in work.batch}
 
 
 class Processor:
-    """Carries batches into one service's database. Calls may run side by side: the locks keep them apart.
+    """Processes batches against one service's database. Calls may run concurrently: locks keep them apart.
 
-    `on_commit` is called with what each committed batch has written.
+    `on_commit` is called after each commit with the changes that it wrote.
     """
 
     def __init__(
@@ -149,47 +152,50 @@ class Processor:
         self._signals = signals
         self._clock = clock
         self._on_commit = on_commit
-        self._watches: dict[str, CircuitBreakers] = {}
-        self._rooms: dict[str, ParkingQuota] = {}
+        self._breakers: dict[str, CircuitBreakers] = {}
+        self._quotas: dict[str, ParkingQuota] = {}
         self._empty_snapshots = EmptySnapshots()
 
     @property
     def slots(self) -> int:
-        """Of the outbox."""
+        """The number of outbox slots."""
         return self._policy.slots
 
-    def watch(self, consumer: str) -> CircuitBreakers:
-        """What this process knows of outages at the consumer."""
-        watch = self._watches.get(consumer)
-        if watch is None:
+    def breakers(self, consumer: str) -> CircuitBreakers:
+        """The consumer's circuit breakers in this process."""
+        breakers = self._breakers.get(consumer)
+        if breakers is None:
             away, rng = self._policy.away, self._policy.rng
-            watch = CircuitBreakers(self.service.name, consumer, away, self._signals, self._clock, rng)
-            self._watches[consumer] = watch
-        return watch
+            breakers = CircuitBreakers(self.service.name, consumer, away, self._signals, self._clock, rng)
+            self._breakers[consumer] = breakers
+        return breakers
 
     async def admit(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
-        """Carry the batch in; one result a message, in order. Order within a key is kept.
+        """Process the batch; returns one result per message, in order. The order within a key is kept.
 
-        Data that the database refuses is found by what its error names, else by halving, and fails alone; what it
-        will not even park is dead without its content. DEFERRED messages are to be brought again, each before the
-        later ones of its key. Raises StoreUnavailableError, InfrastructureError; what was committed by then is
-        recognised when the batch comes again.
+        A message that the database refuses fails alone; one that cannot even be parked is stored as dead without its
+        content. The caller must submit DEFERRED messages again, each before the later ones of its key.
+        Raises StoreUnavailableError, InfrastructureError. Parts of the batch may be committed by then: when the
+        batch is submitted again, the inbox recognises them.
         """
         if all(is_ignored(self.service, incoming) for incoming in batch):
             return self._pass_over(consumer, batch)
-        await self._room(consumer).look()
+        await self._quota(consumer).refresh()
         return await self._admit(consumer, batch, set())
 
     async def hold(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
-        """Park the batch without trying any of it; DEFERRED is what finds no room. Raises StoreUnavailableError."""
-        await self._room(consumer).look()
+        """Park the batch without trying any of it; messages beyond the parking quota are DEFERRED.
+
+        Raises StoreUnavailableError.
+        """
+        await self._quota(consumer).refresh()
         return await self._try(consumer, batch, set(), holding=True)
 
     async def process(self, work: Work, end: End = End.COMMIT) -> Processed | None:
-        """Plan, open, decide, commit. Whoever the database names when it refuses something fails beside the others.
+        """Plan, open, decide, commit. A message that the database refuses by name fails, and the rest is committed.
 
-        None: there was nothing to decide over. Raises DataRefusedError (it names nobody), StoreUnavailableError,
-        InfrastructureError, KeyBusyError.
+        Returns None if `work.select` left nothing to decide. Raises DataRefusedError (the database does not say which
+        message it refuses), StoreUnavailableError, InfrastructureError, KeyBusyError.
         """
         while True:
             try:
@@ -208,7 +214,7 @@ class Processor:
         async with self._store.transaction() as tx:
             snapshot = await open_within(tx, replace(plan, expects_nothing=expects_nothing), work.wait_s)
             reached(Point.TX_OPENED)
-            share = Share(work.batch) if work.look is None else work.look(snapshot)
+            share = Share(work.batch) if work.select is None else work.select(snapshot)
             if share is None:
                 return None
             results, changes = self.decide(work, share, snapshot, failures)
@@ -219,7 +225,7 @@ class Processor:
                 await tx.commit(changes, end)
             except FoundError as found:
                 snapshot = found.snapshot
-                # What was decided over nothing stands if nothing is there: then only the way of writing was another.
+                # An empty snapshot confirms the decisions: only the changes are of a kind that needs an open first.
                 if not snapshot.is_empty:
                     results, changes = self.decide(work, share, snapshot, failures)
                 await tx.commit(changes, end)
@@ -229,10 +235,10 @@ class Processor:
     def plan(
         self, consumer: str, batch: Sequence[Incoming], failures: Failures = NONE, parked: ParkedQuery | None = None
     ) -> tuple[Plan, Failures]:
-        """What to lock, look up and load for the messages; and those of them that cannot tell, beside `failures`.
+        """What to lock, look up and load for the messages; and `failures` with those whose `touches` raised.
 
-        A key and the rows of that id share one lock, so that a message of one key that touches a row
-        keeps out another message whose key is that row's id.
+        A key and the rows of that id share one lock. So a message that touches a row excludes the messages whose key
+        is the row's id.
         """
         touched: dict[Ref, None] = {}
         failed = dict(failures)
@@ -240,11 +246,11 @@ class Processor:
         messages: list[tuple[str, str | None]] = []
         for incoming in batch:
             names.add(incoming.key)
-            messages.append(incoming.sought)
+            messages.append(incoming.inbox_lookup)
             if incoming.also is not None:
                 names.add(incoming.also[0])
                 messages.append(incoming.also)
-            # What has failed is not decided over again; to load its rows may be what fails.
+            # A failed message is not decided again, and loading its rows may be what fails.
             if not failed or incoming.name not in failed:
                 for ref in self._refs(incoming, failed):
                     touched[ref] = None
@@ -256,39 +262,39 @@ class Processor:
     def decide(
         self, work: Work, share: Share, snapshot: Snapshot, failures: Failures
     ) -> tuple[list[Result], Changes]:
-        """What becomes of the messages, and all that is to be written. Pure, but for what the watch remembers."""
-        if share.again:
-            left = {name: state for name, state in snapshot.known.items() if name not in share.again}
+        """The results, and the changes to write. Pure, except that the breakers remember what they judge."""
+        if share.redo:
+            left = {name: state for name, state in snapshot.known.items() if name not in share.redo}
             snapshot = replace(snapshot, known=left)
         handler = BatchHandler(self.service, work.consumer, snapshot, self._policy, failures, work.terms)
         if share.discarding is not None:
             results = [handler.discard(incoming, share.discarding) for incoming in share.batch]
         else:
             results = [handler.take(incoming) for incoming in share.batch]
-        watch = work.watch
-        free = watch.weigh(results) if watch is not None and _may_be_judged(results) else None
-        if watch is not None and free is not None:
-            terms = replace(work.terms, spared=watch.paused, free=free)
+        breakers = work.breakers
+        doubtful = breakers.weigh(results) if breakers is not None and _may_be_judged(results) else None
+        if breakers is not None and doubtful is not None:
+            terms = replace(work.terms, paused=breakers.paused, doubtful=doubtful)
             handler = BatchHandler(self.service, work.consumer, snapshot, self._policy, failures, terms)
             results = [handler.take(incoming) for incoming in share.batch]
-        for last in reopened(share.batch, share.whole, handler.changes.released):
+        for last in reopened(share.batch, share.complete_keys, handler.changes.released):
             handler.reopen(last)
         return results, handler.changes
 
-    def tell(self, consumer: str, results: Sequence[Result], changes: Changes | None, duration_s: float) -> None:
-        """After the commit: hand on what was written, and signal."""
+    def report(self, consumer: str, results: Sequence[Result], changes: Changes | None, duration_s: float) -> None:
+        """Tell `on_commit` and the signals about a batch that is done; `changes` is None if nothing was committed."""
         if changes is not None:
             self._on_commit(changes)
-        told = [handled(result) for result in results]
-        self._signals.emit(BatchCommitted(self.service.name, consumer, told, duration_s))
+        messages = [handled(result) for result in results]
+        self._signals.emit(BatchCommitted(self.service.name, consumer, messages, duration_s))
 
     async def _admit(self, consumer: str, batch: Sequence[Incoming], behind: set[str]) -> list[Result]:
-        """`behind` are keys of which something was deferred; more are added."""
-        watch = self.watch(consumer)
-        if not watch.paused and not behind:
+        """As `admit`. `behind` are keys with a deferred message, whose later messages wait too; more are added."""
+        breakers = self.breakers(consumer)
+        if not breakers.paused and not behind:
             return await self._try(consumer, batch, behind)
         results = {place: Result(incoming, Outcome.DEFERRED) for place, incoming in enumerate(batch)}
-        places = admitted(batch, watch, behind)
+        places = admitted(batch, breakers, behind)
         if places:
             carried = await self._try(consumer, [batch[place] for place in places], behind)
             results.update(zip(places, carried, strict=True))
@@ -297,9 +303,9 @@ class Processor:
     async def _try(
         self, consumer: str, batch: Sequence[Incoming], behind: set[str], *, holding: bool = False
     ) -> list[Result]:
-        """Whoever the database names fails, and the rest goes in at once; what it does not name is divided."""
+        """Process the batch; bisect it if the database refuses it without naming a message."""
         try:
-            done = await self._carry(consumer, batch, holding=holding)
+            done = await self._transact(consumer, batch, holding=holding)
         except DataRefusedError as error:
             if len(batch) > 1:
                 return await self._divide(consumer, batch, behind, error, holding=holding)
@@ -308,43 +314,43 @@ class Processor:
         else:
             results = done.results
             refused = [each for each in batch if each.name in done.failures] if done.failures else ()
-        self.watch(consumer).refused(refused)
+        self.breakers(consumer).refused(refused)
         behind.update(result.incoming.key for result in results if result.outcome is Outcome.DEFERRED)
         return list(results)
 
     async def _give_up(self, consumer: str, refused: Incoming, error: DataRefusedError) -> Result:
-        """End with a message that the database will not even park: it must not come again and again.
+        """Finish with a message that the database will not even park, so that it is not delivered for ever.
 
-        Raises DataRefusedError only if nothing of any record can be parked: that is no record's fault.
+        Raises DataRefusedError if no stand-in can be parked either: then the record is not at fault.
         """
         if refused.record is None:
             result = Result(refused, Outcome.REFUSED, refusal=error, failure=describe(error))
-            self.tell(consumer, [result], None, 0.0)
+            self.report(consumer, [result], None, 0.0)
             return result
         for stand_in in stand_ins(refused, refused.record, error):
             try:
-                done = await self._carry(consumer, [stand_in])
+                done = await self._transact(consumer, [stand_in])
             except DataRefusedError as again:
                 error = again
             else:
                 return replace(done.results[0], incoming=refused)
         raise error
 
-    async def _carry(self, consumer: str, batch: Sequence[Incoming], *, holding: bool = False) -> Processed:
-        """One batch, as it came. Raises DataRefusedError: the database names nobody."""
-        watch, room = self.watch(consumer), self._room(consumer)
+    async def _transact(self, consumer: str, batch: Sequence[Incoming], *, holding: bool = False) -> Processed:
+        """Process the batch in one transaction. Raises DataRefusedError: the database names no message."""
+        breakers, quota = self.breakers(consumer), self._quota(consumer)
         depth_max = self._policy.parked_depth_max
-        terms = Terms(spared=watch.paused, holding=holding, keys_left=room.left, depth_max=depth_max)
-        done = await self.process(Work(consumer=consumer, batch=batch, terms=terms, watch=watch))
+        terms = Terms(paused=breakers.paused, holding=holding, keys_left=quota.left, depth_max=depth_max)
+        done = await self.process(Work(consumer=consumer, batch=batch, terms=terms, breakers=breakers))
         assert done is not None
-        room.took(done.changes, holding=holding)
-        watch.learn(done.results)
-        self.tell(consumer, done.results, done.changes, done.duration_s)
+        quota.record(done.changes, holding=holding)
+        breakers.learn(done.results)
+        self.report(consumer, done.results, done.changes, done.duration_s)
         reached(Point.BATCH_TOLD)
         return done
 
     def _blamed(self, work: Work, error: DataRefusedError) -> Failures | None:
-        """The failures and those that the error gives away; None if it gives nobody away, or has named many."""
+        """The failures, and the messages that the error identifies; None if it identifies none, or they are many."""
         failures = work.failures
         fresh = [each for each in culprits(work.batch, error, self._ids) if each.name not in failures]
         if not fresh or len(failures) >= CULPRITS_MAX:
@@ -365,12 +371,12 @@ class Processor:
             found.update(zip(part, carried, strict=True))
         return [found[place] for place in range(len(batch))]
 
-    def _room(self, consumer: str) -> ParkingQuota:
-        room = self._rooms.get(consumer)
-        if room is None:
-            room = ParkingQuota(consumer, self._store, self._policy.parked_keys_max, self._clock)
-            self._rooms[consumer] = room
-        return room
+    def _quota(self, consumer: str) -> ParkingQuota:
+        quota = self._quotas.get(consumer)
+        if quota is None:
+            quota = ParkingQuota(consumer, self._store, self._policy.parked_keys_max, self._clock)
+            self._quotas[consumer] = quota
+        return quota
 
     def _ids(self, incoming: Incoming) -> Iterable[Hashable]:
         return (ref.id for ref in self._refs(incoming, {}))
@@ -389,12 +395,12 @@ class Processor:
 
     def _pass_over(self, consumer: str, batch: Sequence[Incoming]) -> list[Result]:
         results = [Result(incoming, Outcome.IGNORED) for incoming in batch]
-        self.tell(consumer, results, None, 0.0)
+        self.report(consumer, results, None, 0.0)
         return results
 
 
 async def open_within(tx: Transaction, plan: Plan, wait_s: float | None) -> Snapshot:
-    """`wait_s` bounds the wait for locks that live traffic holds. Raises KeyBusyError, StoreUnavailableError."""
+    """Open, waiting at most `wait_s` for locks of live traffic. Raises KeyBusyError, StoreUnavailableError."""
     if wait_s is None:
         return await tx.open(plan)
     try:
@@ -404,17 +410,19 @@ async def open_within(tx: Transaction, plan: Plan, wait_s: float | None) -> Snap
         raise KeyBusyError(plan.messages[0][0]) from error
 
 
-def reopened(batch: Sequence[Incoming], whole: Collection[str], released: Collection[int]) -> Iterable[Incoming]:
-    """The last message of each of the `whole` keys of which nothing stays parked."""
-    if not whole:
+def reopened(
+    batch: Sequence[Incoming], complete_keys: Collection[str], released: Collection[int]
+) -> Iterable[Incoming]:
+    """The last message of each of the `complete_keys` of which nothing stays parked."""
+    if not complete_keys:
         return ()
-    gone = set(released)
-    left = {each.key for each in batch if each.parked is None or each.parked.position not in gone}
-    return {each.key: each for each in batch if each.key in whole and each.key not in left}.values()
+    positions = set(released)
+    left = {each.key for each in batch if each.parked is None or each.parked.position not in positions}
+    return {each.key: each for each in batch if each.key in complete_keys and each.key not in left}.values()
 
 
 def handled(result: Result) -> Handled:
-    """The part of a signal that tells of one message."""
+    """What the signal BatchCommitted reports of one message."""
     incoming = result.incoming
     message, traceparent, source = None, None, ""
     topic, partition, offset, appended_at = "", -1, -1, 0
@@ -449,17 +457,17 @@ def _may_be_judged(results: Iterable[Result]) -> bool:
 NUL = re.compile(rb"\\u0000")
 BEYOND_64_BITS = re.compile(rb"[:\[,]\s*-?[0-9]{19}")
 UNSTORABLE = {"22021": NUL, "22P05": NUL, "22000": BEYOND_64_BITS, "22003": BEYOND_64_BITS}
-"""By SQLSTATE that names no row: how a value that no column holds stands in the JSON of a message."""
+"""The pattern of a value that PostgreSQL cannot store, as a message's JSON has it, by SQLSTATE that names no row."""
 
 CULPRITS_MAX = 4
-"""A batch that is refused again although so many of it fail is divided: to name hundreds one by one costs more."""
+"""A batch that is still refused after this many messages were named is bisected: naming hundreds would cost more."""
 
 
 def culprits(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
-    """Those that may fail without having been tried alone; empty if that would be a guess.
+    """The messages that are certainly at fault; empty if it would be a guess.
 
-    It is the only message; or the only one implicated; or all that hold a NUL when one was refused. A command has one
-    try and a caller who waits, so it is never one of several.
+    That is the only message of the batch, or the only one implicated, or all that contain NUL when NUL was refused.
+    A command has a single try and a caller who waits for it, so it fails only when it is the only one implicated.
     """
     if len(batch) == 1:
         return list(batch)
@@ -470,8 +478,8 @@ def culprits(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> li
 
 
 def implicated(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> list[Incoming]:
-    """Those that the error can mean, if it says anything: by what they hold; else by the event that it names, else by
-    the key, else by a row that they touch (`ids`).
+    """The messages that the error may refer to: those that contain the refused value; else those whose event id it
+    names, else those whose key, else those that touch a row of a named id (`ids`).
     """
     pattern, names = UNSTORABLE.get(error.sqlstate), error.named
     if pattern is not None:
@@ -486,8 +494,9 @@ def implicated(batch: Sequence[Incoming], error: DataRefusedError, ids: Ids) -> 
 
 
 def bisected(batch: Sequence[Incoming], found: Iterable[Incoming]) -> list[list[int]]:
-    """The places of the batch in two or three parts, each key in one of them: those implicated apart, the others
-    halved. When none or all are implicated, halved by key while there are several, else in order.
+    """The indexes of the batch in two or three parts: the keys of the messages `found` apart, the others in halves.
+
+    Each key is in one part. If none or all keys are implicated, they are halved; a single key is halved in order.
     """
     keys = list(dict.fromkeys(incoming.key for incoming in batch))
     if len(keys) == 1:

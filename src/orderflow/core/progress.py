@@ -1,13 +1,13 @@
-"""Progress is watched, not liveness: work that is due and does not move is told within 10 s, and then helped.
+"""Watches progress rather than liveness: work that is due and does not move is reported within 10 s, and then helped.
 
-A thread, a task or a socket can look alive and carry nothing. So what counts is what the log and the database say:
-work that is due, and a mark that changes whenever some of it is done. What waits for a reason that is told already
-(infrastructure away, an outage, no room) keeps that sentence, and is left to itself. All else is helped in steps: the
-part is begun anew (a consumer joins its group again, a relay takes up its slots again); when that does not help, the
-process ends, so that whoever supervises it starts another.
+A thread, a task or a socket can look alive and do nothing. So the log and the database are asked for the work that is
+due, with a mark that changes whenever some of it is done. Work that waits for a known reason (infrastructure away, an
+outage, no room) is reported with that reason, and left alone. For all other work the part is restarted (a consumer
+joins its group again, a relay claims its slots again); if that does not help, the process ends, so that its
+supervisor starts another.
 
-The same look is the one place where work is found that nobody in this process knows of: what another process has
-left, or an operator has made due. So no part polls the database for itself.
+The same look finds the work that no part of this process knows of: what another process has left, or an operator has
+made due. So no part polls the database by itself.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from orderflow.core.transport import PartitionLag, TopicMissingError, Transport,
 LOOK_S = 3.0
 LOOK_AGAIN_S = 1.0
 STALLED_S = 5.0
-"""What comes right after a look and does not move is told after LOOK_S + STALLED_S + LOOK_AGAIN_S at the latest."""
+"""Work that becomes due and does not move is reported after LOOK_S + STALLED_S + LOOK_AGAIN_S at the latest."""
 
 ANEW_S = 15.0
 ANEW_EVERY_S = 30.0
 HOPELESS_S = 75.0
 LOOK_TIMEOUT_S = 3.0
-"""A source that does not answer in this time is away, or as good as away: others say that."""
+"""A source that does not answer within this time counts as away, which other parts report."""
 
 LOOK_SHARE = 20
 PAUSE_MAX_S = 10.0
-"""The next look is LOOK_SHARE times as far away as the last one took, so that looking is never much of the load."""
+"""After a look, LOOK_SHARE times its duration passes before the next, so that looking is never much of the load."""
 
 EXPIRED_EVERY_S = 15.0
 AWAY = (StoreUnavailableError, TransportUnavailableError, TopicMissingError, TimeoutError)
@@ -60,7 +60,7 @@ P = ParamSpec("P")
 class DueWork(msgspec.Struct, frozen=True):
     """Work that is due at one place of a component. `mark` changes whenever some of it is done.
 
-    `excuse` is why it waits, where that is known and told already. `ours`: this process is to do it.
+    `excuse` is the known reason why it waits, or "". `ours`: this process has to do it.
     """
 
     component: str
@@ -73,9 +73,9 @@ class DueWork(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Work of a component that does not move: where, how much, for how long (s). `excuse`: why, or "".
+    """Work of a component that does not move: where, how much, for how long (s), and the known reason or "".
 
-    `helpless_s`: how long it has stood still here, in this process, without any excuse.
+    `helpless_s` is how long work of this process has not moved without any excuse.
     """
 
     component: str
@@ -94,13 +94,13 @@ class _Seen:
 
 
 class StallDetector:
-    """A pure function of the looks so far. What is not in a look (nothing due, or not to be seen) is forgotten."""
+    """Compares looks, without I/O. Work that is missing in a look is forgotten."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, str], _Seen] = {}
 
     def look(self, now: float, works: Sequence[DueWork]) -> Sequence[Stall]:
-        """What does not move, a line for each component."""
+        """The work that does not move, as one stall per component."""
         seen = {(work.component, work.place): self._see(now, work) for work in works}
         self._seen = seen
         still: dict[str, list[tuple[DueWork, _Seen]]] = {}
@@ -135,7 +135,7 @@ def _stall(now: float, component: str, found: Sequence[tuple[DueWork, _Seen]]) -
 
 
 class Help(StrEnum):
-    """What is done about a part that stands still without an excuse."""
+    """What is done about a part that does not move without an excuse."""
 
     NONE = "none"
     ANEW = "anew"
@@ -143,15 +143,15 @@ class Help(StrEnum):
 
 
 class Helper:
-    """Which help is due, and when. A process ends itself only for a part that has worked in its life: where it never
-    did, another process would stand at the same place, and be ended in turn.
+    """Decides which help is due. A process ends only for a part that has worked before in its life: a part that never
+    has would stall in the next process too.
     """
 
     def __init__(self) -> None:
         self._anew_at: dict[str, float] = {}
 
     def due(self, now: float, stall: Stall, *, worked: bool) -> Help:
-        """To be asked at each look, and done as it says."""
+        """The help to give now; call it at each look."""
         if stall.helpless_s >= HOPELESS_S and worked:
             return Help.END
         last = self._anew_at.get(stall.component, float("-inf"))
@@ -163,18 +163,18 @@ class Helper:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the engine, as it is watched. `excuse` of a place: why its work waits, "" when there is no reason.
+    """A part of the engine, as the watch sees it. `excuse` returns why the work of a place waits, or "".
 
-    `ours`: whether this process is to do the work of a place. `strides`: a number that grows while one long batch
-    goes on well. `worked`: whether it has ever done any in the life of this process. `wake` is called when a look has
-    found work of ours that is due, or the part `wants_looks`: it need not look for what others have left.
+    `ours` returns whether this process should do the work of a place. `batch_commits` grows while a long batch makes
+    progress. `worked` returns whether the part has done any work in the life of this process. `wake` is called when a
+    look has found work of ours that is due, or when the part `wants_looks`.
     """
 
     component: str
     worked: Callable[[], bool]
     excuse: Callable[[str], str]
     ours: Callable[[str], bool] = lambda _: True
-    strides: Callable[[], int] = lambda: 0
+    batch_commits: Callable[[], int] = lambda: 0
     wake: Callable[[], None] = lambda: None
     wants_looks: Callable[[], bool] = lambda: False
 
@@ -405,11 +405,11 @@ def _lost(consumer: str, stands: Sequence[PartitionLag]) -> Sequence[Expired]:
 
 
 def _behind(part: Part, stands: Sequence[PartitionLag]) -> Iterable[DueWork]:
-    strides = part.strides()
+    commits = part.batch_commits()
     for each in stands:
         if each.lag:
             place = f"{each.topic}/{each.partition}"
-            mark = (each.position, strides)
+            mark = (each.position, commits)
             yield DueWork(part.component, place, each.lag, mark, part.excuse(place), part.ours(place))
 
 

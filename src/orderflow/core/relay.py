@@ -1,10 +1,10 @@
-"""Moves the outbox to the log: unsent rows in id order, marked only after the log has acknowledged them.
+"""Moves the outbox to the log: unsent rows in id order, marked as sent only after the log has acknowledged them.
 
-Each key's rows belong to one slot, each slot to one relay at a time. What this process has committed goes out without
-a look at the outbox, where it is known that nothing comes before it. What is acknowledged is marked by the next look
-at the outbox, in the same statement, or MARK_S later when there is nothing more to look for; what cannot be marked
-then is remembered, and holds up nothing. A crash in between publishes it again, in the same order: first occurrences
-stay in order, the rest are duplicates.
+All rows of a key belong to one slot, and one relay at a time owns a slot. Rows that this process has just committed
+are published without reading the outbox, provided that no earlier row of their keys can be unsent. Acknowledged rows
+are marked by the statement that reads the next unsent ones, or after MARK_S if there is nothing more to read. Rows
+that cannot be marked then are remembered, and hold up nothing. A crash before marking publishes rows again in the
+same order: first occurrences stay in order, the others are duplicates.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from contextlib import suppress
 from orderflow.core.crash_points import Point, reached
 from orderflow.core.dead_letters import SUFFIX, shortened, with_times
 from orderflow.core.envelopes import with_time
-from orderflow.core.store import Heard, OutboxReader, OutboxRecord, StoreUnavailableError
+from orderflow.core.store import OutboxReader, OutboxRecord, StoreUnavailableError, WakeUp
 from orderflow.core.telemetry import Relayed, Signals, SlotsChanged
 from orderflow.core.timing import Clock, Pacer
 from orderflow.core.transport import ProducerRecord, RecordTooLargeError, Transport, size_of
 
 BATCH_MAX = 1000
 MARK_S = 0.5
-"""What is acknowledged is marked so much later at the latest."""
+"""Acknowledged rows are marked at most this long after the acknowledgement."""
 
 CLAIM_S = 2.0
-"""How often a relay at rest looks which slots are its own: no later than that it takes up those of a dead process."""
+"""How often a relay at rest claims its slots, and so how soon it takes over those of a dead process."""
 
 FRESH_S = 5.0
-"""How old may be what was read: a process that has stood still longer than that may own its slots no more."""
+"""Rows read longer ago are published only after a check: a process that was suspended may have lost its slots."""
 
 MARKED_ALONE_MAX = 100
-"""When more rows than that are to be marked, it is time to look for others with the same statement."""
+"""When more rows than this wait to be marked, the outbox is read: the same statement marks them."""
 
 UNMARKED_MAX = 5_000
 LONG_LETTER_BYTES = 16 * 1024
 
 
 class Relay:
-    """One per process. `step` publishes one batch of the slots that it owns."""
+    """Publishes the outbox; one per process. `step` publishes one batch of the slots that it owns."""
 
     def __init__(
         self,
@@ -70,17 +70,17 @@ class Relay:
 
     @property
     def unmarked(self) -> Collection[int]:
-        """Rows that the log has, and that are not marked yet."""
+        """Ids of published rows that are not yet marked as sent."""
         return self._unmarked
 
     @property
     def held(self) -> Collection[int]:
-        """Those of them that cannot be marked, because another session holds them."""
+        """Those of them that cannot be marked, because another session has locked them."""
         return self._reader.held
 
     @property
     def problem(self) -> str:
-        """Who keeps slots from all relays, "" when nobody does."""
+        """Which sessions keep slots from all relays; "" when none does."""
         return "; ".join(
             f"{count} outbox slots are held by database session {pid}, which is not a relay; to end it: "
             f"SELECT pg_terminate_backend({pid})"
@@ -88,20 +88,20 @@ class Relay:
         )
 
     def wake(self) -> None:
-        """Rows are there, or may be: look for them now."""
+        """Read the outbox now: there may be unsent rows."""
         self._must_look = True
         self._empty.clear()
         self._written.set()
 
     def hand_over(self) -> None:
-        """This process has committed rows, which its store has offered to the reader: publish them now."""
+        """Publish the rows that this process has committed; its store has offered them to the reader."""
         if not self._written.is_set():
             self._offered_at = self._clock.monotonic()
         self._empty.clear()
         self._written.set()
 
     async def flush(self) -> None:
-        """Return when all that was committed before is published and marked. From now on nothing is marked late."""
+        """Return when everything committed before is published and marked. From now on rows are marked at once."""
         self._flushing = True
         self.wake()
         await self._empty.wait()
@@ -109,7 +109,7 @@ class Relay:
     async def step(self) -> None:
         """Wait until something is due, and do it.
 
-        Raises StoreUnavailableError, TransportUnavailableError; then everything unsent is read anew.
+        Raises StoreUnavailableError, TransportUnavailableError; the next step then reads all unsent rows again.
         """
         try:
             await self._until_due()
@@ -117,22 +117,21 @@ class Relay:
             if self._is_due_to_look:
                 await self._relay()
         except BaseException:
-            # What was handed on may not be published. The slots may have gone with the connection: ask for them
-            # before the next look.
+            # Fresh rows may not have been published. The slots may have gone with the connection: claim them first.
             self._claim_at = self._look_at = -math.inf
             self._must_look = True
             raise
 
     async def listen(self) -> None:
-        """Pass on what other processes say: of rows that they wrote for our slots, and of slots that change hands."""
-        heard = await self._reader.wait(60.0)
-        if heard is Heard.SLOTS:
+        """Wake up when other processes have written rows for our slots, or when slots may change owners."""
+        wake_up = await self._reader.wait(60.0)
+        if wake_up is WakeUp.SLOTS:
             self._claim_at = -math.inf
-        if heard is not Heard.NOTHING:
+        if wake_up is not WakeUp.NONE:
             self.wake()
 
     async def close(self) -> None:
-        """Give the slots up, and before that mark what is acknowledged, unless the database is away."""
+        """Mark what is acknowledged, unless the database is unavailable, and give up the slots."""
         with suppress(StoreUnavailableError, TimeoutError):
             async with asyncio.timeout(MARK_S):
                 await self._mark()
@@ -152,7 +151,7 @@ class Relay:
     async def _relay(self) -> None:
         await self._pacer.gather()
         self._written.clear()
-        rows, read_at = self._handed_on(), self._offered_at
+        rows, read_at = self._fresh_rows(), self._offered_at
         looks = rows is None
         if rows is None:
             self._must_look = False
@@ -165,21 +164,21 @@ class Relay:
         if not looks:
             self._look_at = min(self._look_at, self._mark_at())
             return
-        # Less than was asked for is all there was: without a wake-up another look would find nothing.
+        # A batch that is not full was all there was: without a wake-up another look would find nothing.
         self._look_at = -math.inf if len(rows) == BATCH_MAX else self._mark_at()
         if self._look_at == math.inf and not self._written.is_set():
             self._empty.set()
 
-    def _handed_on(self) -> Sequence[OutboxRecord] | None:
-        """Rows that need no look, of which none was published before; None when it is time to look."""
+    def _fresh_rows(self) -> Sequence[OutboxRecord] | None:
+        """Fresh rows to publish without a look at the outbox; None when it is time to look."""
         if self._must_look or not self.slots or len(self._unmarked) > MARKED_ALONE_MAX:
             return None
         if self._clock.monotonic() >= self._look_at:
             return None
-        return self._reader.hand_on()
+        return self._reader.take_fresh()
 
     def _mark_at(self) -> float:
-        """When to look again, if only to mark what the log has."""
+        """When to look at the outbox again, if only to mark what the log has acknowledged."""
         if len(self._unmarked) > len(self.held):
             return self._clock.monotonic() + (0.0 if self._flushing else MARK_S)
         return self._clock.monotonic() + CLAIM_S if self._unmarked and not self._flushing else math.inf
@@ -206,7 +205,7 @@ class Relay:
         reached(Point.RELAY_READ)
         started = self._clock.monotonic()
         if started - read_at > FRESH_S:
-            # A word on the connection that owned the slots: raises if it is lost.
+            # A statement on the connection that owns the slots: it raises if the connection is lost.
             await self._reader.mark_sent(())
         await self._append(rows)
         self._unmarked.update(row.id for row in rows)
@@ -215,8 +214,8 @@ class Relay:
         self._signals.emit(Relayed(self._service, rows, oldest_ms, self._clock.monotonic() - started))
 
     async def _append(self, rows: Sequence[OutboxRecord]) -> None:
-        """A topic made with a lower limit than ours must not stop the rest: what a dead letter loses here is kept in
-        the database.
+        """Append the rows. Dead letters that are too large for their topic are shortened, so that they do not hold up
+        the rest; the database keeps all of them.
         """
         try:
             await self._transport.append([to_record(row) for row in rows])
@@ -231,7 +230,7 @@ class Relay:
         if self._clock.monotonic() < self._claim_at:
             return
         with suppress(StoreUnavailableError):
-            # Whoever is given a slot publishes what is not marked there. If the connection is lost, so are the slots.
+            # The next owner of a slot publishes what is not marked. If the connection is lost, so are the slots.
             await self._mark()
         slots = await self._reader.claim_slots()
         self._claim_at = self._clock.monotonic() + CLAIM_S
@@ -247,11 +246,11 @@ class Relay:
 
 
 def is_long_letter(row: OutboxRecord) -> bool:
-    """A dead letter that holds more than what we say ourselves of it."""
+    """Whether the row is a dead letter with more in it than our own description."""
     return row.topic.endswith(SUFFIX) and size_of(row) > LONG_LETTER_BYTES
 
 
 def to_record(row: OutboxRecord) -> ProducerRecord:
-    """The row as it goes into the log. A dead letter keeps the headers of its original, `ce_time` included."""
+    """The row as a record of the log. A dead letter keeps the headers of its original, `ce_time` included."""
     headers = (with_times if row.topic.endswith(SUFFIX) else with_time)(row.headers, row.created_at)
     return ProducerRecord(row.topic, row.key, row.value, headers)

@@ -1,4 +1,4 @@
-"""When to try again: the back-off, how often a failing message is tried, and the retry loop around what is away."""
+"""Retries: the back-off, how often a failing message is tried, and the loop that waits for infrastructure."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ INFRASTRUCTURE_ERRORS = (
     TransportUnavailableError,
     InfrastructureError,
 )
-"""The database, the log, the outside world, or what a decision stands on is away: wait, and try the same again."""
+"""The database, the log, the outside world or something a decision depends on is away: wait, and try again."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays that double from `first_ms` to `ceiling_ms`, each drawn evenly from its upper half.
+    """Delays that double from `first_ms` to `ceiling_ms`, each drawn uniformly from its upper half.
 
-    The mean of attempt n is ¾ · min(ceiling, first · 2ⁿ⁻¹): jitter spreads retries, the floor keeps them apart.
+    The mean delay after attempt n is ¾ · min(ceiling, first · 2ⁿ⁻¹). Jitter spreads retries; no delay is below half.
     """
 
     first_ms: float
@@ -59,10 +59,10 @@ class RetryPolicy:
 
 
 class FailureStreak:
-    """Failures of one component in a row: counted, reported, and each followed by a longer delay.
+    """Consecutive failures of one component: counted, reported, and each followed by a longer delay.
 
-    `problem` is what went wrong last, for people; "" while all is well. Each failure is signalled by Waiting, the end
-    of the streak by Resumed.
+    `problem` describes the last failure for people; it is "" while all is well. Each failure emits the signal
+    Waiting, and the end of the streak Resumed.
     """
 
     def __init__(
@@ -81,16 +81,16 @@ class FailureStreak:
 
     @property
     def is_troubled(self) -> bool:
-        """The last try failed."""
+        """Whether the last try failed."""
         return self._count > 0
 
     @property
     def wait_s(self) -> float:
-        """How long until the next try is due."""
+        """How long until the next try is due, in s."""
         return max(0.0, self._retry_at - self._clock.monotonic()) if self._count else 0.0
 
     def failed(self, problem: str) -> float:
-        """One more failure. Returns the delay until the next try, in s."""
+        """Count a failure; returns the delay until the next try, in s."""
         now = self._clock.monotonic()
         if not self._count:
             self._since = now
@@ -102,7 +102,7 @@ class FailureStreak:
         return delay_s
 
     def succeeded(self) -> None:
-        """All is well again. Without effect if it was before."""
+        """End the streak, if there is one."""
         if self._count:
             after_s = self._clock.monotonic() - self._since
             self._signals.emit(Resumed(self._service, self.component, after_s))
@@ -111,9 +111,9 @@ class FailureStreak:
 
 
 class RetryLoop(FailureStreak):
-    """Runs the steps of one component for ever and retries those that fail, with back-off. Nothing is given up.
+    """Runs the steps of one component for ever, and retries those that fail, with back-off, without giving up.
 
-    `error` is the last one, None while all is well. `waiting` is true between two tries.
+    `error` is that of the last try, or None. `waiting` is true between two tries.
     """
 
     error: Exception | None = None
@@ -144,7 +144,7 @@ class RetryLoop(FailureStreak):
         await self.wait(error)
 
     async def wait(self, error: Exception) -> None:
-        """Report the error, and wait until the next try is due."""
+        """Count and report the error, and wait until the next try is due."""
         if isinstance(error, TopicReplacedError):
             self._signals.emit(TopicReplaced(self._service, self.component, error.topic, error.how))
         self.error = error
@@ -161,10 +161,10 @@ class RetryLoop(FailureStreak):
 
 
 class CallBreaker:
-    """A circuit breaker around calls of one thing that can be away, made side by side by many callers.
+    """A circuit breaker around concurrent calls of something that can be unavailable.
 
-    Closed, all calls go. One that meets infrastructure opens it; then half-open, one call alone is tried, with the
-    back-off of `retries`, until infrastructure is back, and all the others wait for that.
+    While it is closed, all calls are made. An infrastructure error opens it. Then one call alone is retried, with the
+    back-off of `retries`, while all others wait; the first that gets through closes it.
     """
 
     def __init__(self, retries: RetryLoop) -> None:
@@ -173,27 +173,27 @@ class CallBreaker:
         self._half_open = asyncio.Lock()
 
     async def call(self, function: Callable[[], Awaitable[T]]) -> T:
-        """What `function` returns, or raises, once it is not infrastructure."""
+        """Call `function` until it raises no infrastructure error; returns its result, or raises its other errors."""
         while True:
-            met: Exception | None = None
+            failure: Exception | None = None
             if not self._is_open:
                 try:
                     return await function()
                 except INFRASTRUCTURE_ERRORS as error:
-                    self._is_open, met = True, error
+                    self._is_open, failure = True, error
             async with self._half_open:
                 if self._is_open:
-                    return await self._probe(function, met)
+                    return await self._probe(function, failure)
 
-    async def _probe(self, function: Callable[[], Awaitable[T]], met: Exception | None) -> T:
-        """`met` is what the call has met just now: it waits before it is tried again."""
+    async def _probe(self, function: Callable[[], Awaitable[T]], failure: Exception | None) -> T:
+        """Retry the call until it gets through; first wait if it has just met with `failure`."""
         while True:
-            if met is not None:
-                await self._retries.wait(met)
+            if failure is not None:
+                await self._retries.wait(failure)
             try:
                 result = await function()
             except INFRASTRUCTURE_ERRORS as error:
-                met = error
+                failure = error
             except Exception:
                 self._close()
                 raise

@@ -1,7 +1,7 @@
-"""What a service is: its rows, its state machines, and its decisions, each typed by its message.
+"""What a service declares: its rows, its state machines, and its decisions, each typed by its message.
 
-State is immutable rows. A service says which rows a message touches; the core locks, loads and saves them. A state
-machine is data: the table by which code decides is the table that the database enforces.
+State consists of immutable rows. A service names the rows that a message touches; the core locks, loads and saves
+them. A state machine is data: decisions use the same table that the database enforces.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from operator import attrgetter
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, overload
 
 import msgspec
@@ -22,11 +23,10 @@ from orderflow.core.messages import Catalogue, Envelope, Event, Message, wire_na
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A row that can change: a new version replaces the old one.
 
-    Its class declares how it stands in the database, and every statement is made from that. The fields are the
-    columns of `TABLE`; `KEY` is the one that names the row. `CHANGES` are the columns that an update writes (none
-    named: all of them), and `CHANGED_AT` is a column that an update sets to the database's time. With `STEPWISE`
-    every version is written, one after the other, so that a trigger sees each change of state; else only the last one
-    of a batch.
+    The class declares its table, and every statement is generated from it. The fields are the columns of `TABLE`, and
+    `KEY` is the column that identifies the row. `CHANGES` are the columns that an update writes (all, if empty), and
+    `CHANGED_AT` is a column that an update sets to the database's time. With `STEPWISE` every version is written, one
+    after the other, so that triggers see each change of state; otherwise only the last version in a batch is.
     """
 
     TABLE: ClassVar[str]
@@ -67,7 +67,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ref(NamedTuple):
-    """The name of a row: its type and its id."""
+    """A reference to a row: its type and its id."""
 
     type: type[Row]
     id: Hashable
@@ -85,13 +85,13 @@ class Rows:
         self._rows: Mapping[Any, Row] = rows
 
     def get(self, row_type: type[R], row_id: Hashable) -> R | None:
-        """The row, or None if it does not exist. Only rows named by `touches` are there."""
+        """The row, or None if it does not exist. Only rows that `touches` has named can be found."""
         row = self._rows.get((row_type, row_id))
         return row if isinstance(row, row_type) else None
 
 
 class IllegalTransitionError(FinalError):
-    """The event cannot happen in this state, now or later."""
+    """The event is illegal in this state, and will never be legal."""
 
     def __init__(self, machine: str, state: str, event: str) -> None:
         super().__init__(f"{machine}: {event} cannot happen in state {state}")
@@ -102,9 +102,9 @@ class IllegalTransitionError(FinalError):
 
 @dataclass(frozen=True, slots=True)
 class StateMachine:
-    """`transitions` maps (state, event) to the next state. `name` is the table whose rows have the states.
+    """A table of legal transitions: (state, event) → next state. `name` is the table whose rows have the states.
 
-    A row starts in `initial`, brought about by the event `created_by`.
+    A row starts in the state `initial`, through the event `created_by`.
     """
 
     name: str
@@ -113,25 +113,25 @@ class StateMachine:
     transitions: Mapping[tuple[str, str], str]
 
     def after(self, state: str, event: str) -> str:
-        """The state that follows. Raises IllegalTransitionError."""
+        """The next state. Raises IllegalTransitionError."""
         following = self.transitions.get((state, event))
         if following is None:
             raise IllegalTransitionError(self.name, state, event)
         return following
 
     def states(self) -> tuple[str, ...]:
-        """Every state, in the order in which they are first named."""
+        """Every state, in order of its first occurrence."""
         named = [self.initial]
         for (before, _), after in self.transitions.items():
             named += (before, after)
         return tuple(dict.fromkeys(named))
 
     def events(self) -> tuple[str, ...]:
-        """Every event that moves it, in the order in which they are first named."""
+        """Every event that causes a transition, in order of its first occurrence."""
         return tuple(dict.fromkeys(event for _, event in self.transitions))
 
     def final_states(self) -> tuple[str, ...]:
-        """The states that nothing leaves."""
+        """The states without transitions to others."""
         left = {before for before, _ in self.transitions}
         return tuple(state for state in self.states() if state not in left)
 
@@ -162,11 +162,11 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole effect of one message. Empty: the message is taken note of and changes nothing.
+    """The whole effect of one message. An empty decision records that the message was handled, and changes nothing.
 
-    `rows` are new versions, `facts` are added, `events` are published through the outbox, `intents` are
-    asked after the commit, `closes` are keys of intents that are not to be asked any more, `answer` is what a
-    command's caller gets. `result` is what stands in the operators' log, where the command is somebody's act.
+    `rows` are new versions of rows, `facts` are added, `events` are published through the outbox, and `intents` are
+    asked after the commit. `closes` are keys of intents that need not be asked any more. `answer` is returned to a
+    command's caller. `result` goes into the operators' log, if the command is an operator's.
     """
 
     rows: Sequence[Row] = ()
@@ -223,17 +223,37 @@ class Handles(Generic[M]):
         self, decide: Callable[[Rows, M, Envelope], Decision]
     ) -> Callable[[Rows, M, Envelope], Decision]: ...
     def __call__(self, decide: Callable[..., Decision]) -> Callable[..., Decision]:
-        """The same function, with its lines of a service's table in `handlers`."""
+        """The same function, with its lines of a service's table in `handlers`. Raises TypeError."""
+        _require_decision(decide)
         handler = Handler(self._touches, _of_envelope(decide), self._trusts)
         decide.handlers = dict.fromkeys(self._types, handler)  # type: ignore[attr-defined]
         return decide
 
 
+def _require_decision(decide: Callable[..., Decision]) -> None:
+    if not isinstance(decide, FunctionType):
+        raise TypeError(f"{decide!r} is not a function: put @handles(...) before a function of rows and a message")
+    if decide.__code__.co_flags & (CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR):
+        raise TypeError(
+            f"{decide.__name__} is async or a generator: a decision is a plain function; to ask the outside world, "
+            "return an Intent"
+        )
+    if decide.__code__.co_argcount not in (2, 3):
+        raise TypeError(f"{decide.__name__} must take two or three parameters: rows, the message, and the envelope")
+
+
 def _of_envelope(decide: Callable[..., Decision]) -> Callable[[Rows, Envelope], Decision]:
-    """As the core calls it. Who wants no more than the message need not take the envelope."""
+    """Adapt a decision to the core's call: the parameter for the envelope is optional."""
     if decide.__code__.co_argcount > len(("rows", "message")):
-        return wraps(decide)(lambda rows, envelope: decide(rows, envelope.message, envelope))
-    return wraps(decide)(lambda rows, envelope: decide(rows, envelope.message))
+        return wraps(decide)(lambda rows, envelope: _decided(decide, decide(rows, envelope.message, envelope)))
+    return wraps(decide)(lambda rows, envelope: _decided(decide, decide(rows, envelope.message)))
+
+
+def _decided(decide: Callable[..., Decision], found: Decision) -> Decision:
+    if not isinstance(found, Decision):
+        what = "None" if found is None else f"a {type(found).__name__}"
+        raise TypeError(f"{decide.__name__} must return a Decision, not {what}; Decision() changes nothing")
+    return found
 
 
 Touches = Callable[[M], Iterable[Ref]]
@@ -264,6 +284,9 @@ def handles(
     are taken as they come, since nothing is stored yet to compare them with: no edit changes them in an event that
     could be read.
     """
+    for each in types or (None,):
+        if not (isinstance(each, type) and issubclass(each, Message)):
+            raise TypeError(f"@handles takes message types, such as @handles(OrderPlaced), not {each!r}")
     return Handles(types, touches, trusts)
 
 
@@ -291,21 +314,44 @@ def _decisions(place: Callable[..., Decision] | ModuleType) -> Iterable[Any]:
     return (each for each in found if isinstance(getattr(each, "handlers", None), dict))
 
 
+def _require_several(whose: str, name: str, given: object, kind: type) -> None:
+    """A text is a sequence too, of letters: the comma that makes a tuple is easily forgotten."""
+    if not isinstance(given, (tuple, list)) or not all(isinstance(each, kind) for each in given):
+        raise TypeError(f"{whose}: `{name}` must be a tuple, such as (first,), of {kind.__name__}, not {given!r}")
+
+
+def _require_columns(table: type[Row] | type[Fact]) -> None:
+    if not issubclass(table, (Row, Fact)):
+        raise TypeError(f"{table.__name__} in `tables` must derive from Row or Fact")
+    if not hasattr(table, "TABLE"):
+        raise TypeError(f"{table.__name__} has no TABLE: name its table, such as TABLE: ClassVar[str] = 'shipments'")
+    fields = table.__struct_fields__
+    named = [getattr(table, "KEY", ""), *(table.CHANGES if issubclass(table, Row) else ())]
+    if lacking := [name for name in named if name and name not in fields]:
+        raise TypeError(
+            f"{table.__name__} has no field {lacking[0]}, which its KEY or CHANGES names: {', '.join(fields)}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """A consumer of the service: its name is its Kafka group and its name in the inbox.
+    """A consumer of the service. Its name is also that of its consumer group, and its name in the inbox.
 
-    What is of no hurry is gathered: a batch starts no sooner than `pace_ms` after the last one.
+    `pace_ms` is the least time between the starts of two batches: topics that are not urgent are read in larger ones.
     """
 
     consumer: str
     topics: tuple[str, ...]
     pace_ms: float = 0.0
 
+    def __post_init__(self) -> None:
+        """Raises TypeError: topics that are not a tuple of names."""
+        _require_several(f"the subscription {self.consumer}", "topics", self.topics, str)
+
 
 class Stated(NamedTuple):
-    """An event that was published before. `number` is its number among the service's events of the key, from 1 on;
-    0: the last number that was given.
+    """An event that was published before. `number` is its number among the service's events of the key, from 1;
+    0 means the last number.
     """
 
     event: Event
@@ -313,7 +359,7 @@ class Stated(NamedTuple):
 
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
-    """What rows say by themselves: the events that they stand for, and the intents that must be open."""
+    """What rows stand for: the events that must have been published, and the intents that must be open."""
 
     events: Sequence[Stated] = ()
     intents: Sequence[Intent] = ()
@@ -321,9 +367,9 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Restatement:
-    """How a service says again what it has said of a key, should that have been lost: from its rows alone.
+    """Derives the events of a key from its rows alone, so that a repair can publish them again if they were lost.
 
-    `touches` names the rows of a key; `state` is pure, and says nothing that was not decided before.
+    `touches` names the rows of a key. `state` is pure, and returns only what was decided before.
     """
 
     touches: Callable[[str], Iterable[Ref]]
@@ -372,12 +418,25 @@ class Service:
     personal: bool = False
     logged: Callable[[Message], Mapping[str, str]] | None = None
 
+    def __post_init__(self) -> None:
+        """Raises TypeError: a declaration that cannot run."""
+        _require_several(self.name, "subscriptions", self.subscriptions, Subscription)
+        _require_several(self.name, "publishes", self.publishes, str)
+        _require_several(self.name, "tables", self.tables, type)
+        _require_several(self.name, "machines", self.machines, StateMachine)
+        for each in self.tables:
+            _require_columns(each)
+
     @property
     def reads(self) -> Sequence[str]:
         """The topics of its subscriptions, each once."""
         return tuple(dict.fromkeys(topic for each in self.subscriptions for topic in each.topics))
 
+    def unreadable(self) -> Sequence[type[Message]]:
+        """The events that it decides, but cannot read: its catalogue lacks them."""
+        return [each for each in self.handlers if issubclass(each, Event) and each not in self.catalogue.types]
+
     def unread(self) -> frozenset[bytes]:
-        """The wire names of the events that it knows and passes over."""
+        """The wire names of the events that are in its catalogue and have no handler."""
         types = (each for each in self.catalogue.types if issubclass(each, Event) and each not in self.handlers)
         return frozenset(wire_name(each).encode() for each in types)

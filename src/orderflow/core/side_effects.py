@@ -1,8 +1,8 @@
-"""Side effects: the outside world is asked after the commit, many calls side by side; answers come in as messages.
+"""Side effects: the outside world is asked after the commit, by many concurrent calls; answers come in as messages.
 
-A decision opens an intent in its own transaction; the runner asks the gateway under the intent's key as idempotency
-key. So a crash anywhere leaves the intent open, and it is asked again. Answers, as commands, go in by group commit:
-those that come at the same time go in together, in one transaction.
+A decision opens an intent in its own transaction. The runner then asks the gateway, with the intent's key as
+idempotency key. A crash at any point leaves the intent open, so it is asked again. Answers and commands are processed
+by group commit: those that arrive together share one transaction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ class Waiter(NamedTuple):
 
 
 class GroupCommitQueue:
-    """Gathers submitted messages for one consumer's inbox. At concurrency 1 nothing waits."""
+    """Processes the submitted messages of one consumer in batches: all that wait form the next one.
+
+    A message that is alone waits for no others.
+    """
 
     def __init__(self, consumer: str, processor: Processor, pacer: Pacer, batch_max: int, queue_max: int) -> None:
         self._consumer = consumer
@@ -53,14 +56,14 @@ class GroupCommitQueue:
 
     @property
     def usage(self) -> Usage:
-        """How many wait to be carried in."""
+        """How many messages wait for the next batch, and how many may."""
         return Usage(len(self._queue), self._queue_max)
 
     async def submit(self, incoming: Incoming) -> Result:
-        """Carry one message in; returns after the commit.
+        """Process one message with the next batch; returns after the commit.
 
-        Raises QueueFullError at once, StoreUnavailableError when the database is away (then it is
-        not known whether the message was carried in).
+        Raises QueueFullError at once. Raises StoreUnavailableError when the database is unavailable; it is then
+        unknown whether the message was committed.
         """
         if len(self._queue) >= self._queue_max:
             raise QueueFullError
@@ -71,29 +74,29 @@ class GroupCommitQueue:
         return await waiter.result
 
     async def idle(self) -> None:
-        """Return when nothing waits and nothing is being carried in."""
+        """Return when no message waits or is being processed."""
         await self._idle.wait()
 
     def close(self) -> None:
-        """Nobody will carry anything in any more: tell those who wait."""
+        """Fail all messages that wait: none is processed any more."""
         self._fail(list(self._queue), StoreUnavailableError("the service is stopping"))
         self._queue.clear()
 
     async def step(self) -> None:
-        """Carry the next batch in. An error goes to those who wait for it, and is raised."""
+        """Process the next batch. An error is raised, both here and in each `submit` of the batch."""
         await self._filled.wait()
         await self._pacer.gather()
         batch = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_max))]
         batch = [waiter for waiter in batch if not waiter.result.done()]
         try:
             if batch:
-                await self._carry_in(batch)
+                await self._process(batch)
         finally:
             if not self._queue:
                 self._filled.clear()
                 self._idle.set()
 
-    async def _carry_in(self, batch: list[Waiter]) -> None:
+    async def _process(self, batch: list[Waiter]) -> None:
         self._pacer.started(len(batch))
         try:
             results = await self._processor.admit(self._consumer, [waiter.incoming for waiter in batch])
@@ -119,28 +122,29 @@ DEFERRED_S = 1.0
 
 
 class GatewayUnavailableError(InfrastructureError):
-    """The outside world cannot be reached at all; the intent is asked again."""
+    """The outside world cannot be reached; the intent is asked again."""
 
 
 class Gateway(Protocol):
-    """Asks the outside world: a bank, a mail server. One call an intent; many run side by side."""
+    """Asks the outside world: a bank, a mail server. Each intent is one call; many run concurrently."""
 
     async def ask(self, intent: Intent) -> Answer:
-        """Carry out the intent under its key as idempotency key; return what was answered.
+        """Carry out the intent, with its key as idempotency key, and return the answer.
 
-        A time-out is an answer too: *unknown*. Raises GatewayUnavailableError when nothing was asked.
+        A time-out is an answer too: *unknown*. Raises GatewayUnavailableError if the request was not sent.
         """
         ...
 
 
 class SideEffectRunner:
-    """Runs the open intents of one service.
+    """Asks the open intents of one service.
 
-    Intents committed here are taken at once, as far as there is room; those asked again are claimed by `step` when
-    they are due, and the others (without room, of dead processes) when it is woken. An intent is leased while a
-    process asks it; a lease that runs out during a call asks twice, under the same idempotency key. What waits here
-    for its turn is leased again whenever `step` finds it; once its lease is over, or it was closed, it is left to the
-    database. While the gateway is away, one intent alone is asked again and again, and the others wait.
+    Intents that this process has committed are asked at once, as far as there is room. `step` claims the others from
+    the database: postponed ones when they are due, and those without room or of dead processes when it is woken. An
+    intent is leased to the process that asks it. If the lease ends during the call, another process may ask too, with
+    the same idempotency key. An intent that waits here for its turn is leased again whenever `step` finds it; if its
+    lease ends, or it is closed, it is not asked here. While the gateway is unavailable, one intent is tried again and
+    again, and the others wait.
     """
 
     def __init__(
@@ -176,31 +180,31 @@ class SideEffectRunner:
         self._timer = Timer(clock)
 
     def take(self, opened: Sequence[OpenIntent]) -> None:
-        """Ask these now. What finds no room waits in the database until its lease ends."""
+        """Ask these now. Those without room wait in the database until their lease ends."""
         for intent in opened:
             if len(self._running) >= self._queue_max:
                 return
             self._start(intent)
 
     def drop(self, closed: Sequence[str]) -> None:
-        """These are closed: what of them waits here for its turn is not asked."""
+        """Do not ask these any more if they still wait for their turn: they are closed."""
         for key in closed:
             self._leased_until.pop(key, None)
             self._again.pop(key, None)
 
-    def poke(self, postponed: Sequence[OpenIntent]) -> None:
-        """These are to be asked again after their delay."""
+    def postpone(self, postponed: Sequence[OpenIntent]) -> None:
+        """Ask these again after their delay."""
         for intent in postponed:
             self._again.pop(intent.intent.key, None)
             self._timer.set(intent.delay_ms)
 
     def wake(self) -> None:
-        """Intents are due that nobody here knows of."""
+        """Claim what is due in the database, now."""
         self._timer.set(0)
 
     @property
     def usage(self) -> Usage:
-        """How many questions are under way, or wait here for their turn."""
+        """How many intents are being asked or wait here for their turn, and how many may."""
         return Usage(len(self._running), self._queue_max)
 
     @property
@@ -211,20 +215,20 @@ class SideEffectRunner:
         return f"{len(self._running)} questions to the outside world are under way, as many as may be"
 
     async def step(self) -> None:
-        """Wait until something may be due, and take it. Raises StoreUnavailableError."""
+        """Wait until an intent may be due, and claim what is. Raises StoreUnavailableError."""
         await self._timer.wait()
         room = self._queue_max - len(self._running)
         if room > 0:
             self.take(await self._store.claim_intents(room, self._lease_ms))
 
     async def finish(self) -> None:
-        """Wait for the calls under way. An answer in outage is left: its intent is open, and is asked again."""
+        """Wait for the calls under way. An answer deferred by an outage is dropped: its intent is asked again."""
         self._finishing = True
         while self._running:
             await asyncio.wait(list(self._running.values()))
 
     async def cancel(self) -> None:
-        """Leave the calls under way; their intents are open, and are asked again."""
+        """Cancel the calls under way; their intents stay open, and are asked again."""
         self._finishing = True
         running = list(self._running.values())
         for task in running:
@@ -236,7 +240,7 @@ class SideEffectRunner:
         key = intent.intent.key
         self._leased_until[key] = self._clock.monotonic() + self._lease_ms / 1000
         if key in self._running:
-            # Asked by the call that waits for its turn; or, when that is at its end already, anew behind it.
+            # The running task asks it if it still waits for its turn; if it is about to end, another follows it.
             self._again[key] = intent
             return
         self._running[key] = asyncio.get_running_loop().create_task(self._run(intent))
@@ -249,22 +253,22 @@ class SideEffectRunner:
             self._start(again)
 
     async def _run(self, intent: OpenIntent) -> None:
-        """Any error but infrastructure is a defect: it is told, gives its room to others, and comes again when
-        its lease ends.
+        """Ask, and submit the answer. An error other than infrastructure is a defect: it is reported, and the intent
+        is asked again when its lease ends.
         """
         try:
             async with self._room:
                 answer = await self._gate.call(partial(self._ask, intent))
             if answer is not None:
                 reached(Point.INTENT_ANSWERED)
-                await self._carry_in(answer, intent)
-        except Exception as error:  # noqa: BLE001  # whatever the gateway raises must not go unseen
+                await self._submit(answer, intent)
+        except Exception as error:  # noqa: BLE001  # whatever the gateway raises is reported
             self._signals.emit(TaskFailed(self._service, f"intent {intent.intent.key}", error))
         finally:
             self._forget(intent.intent.key)
 
     async def _ask(self, intent: OpenIntent) -> Answer | None:
-        """None if the intent is not ours any more. The bank being away uses up no attempt. Raises what it raises."""
+        """Ask the gateway; None if the intent is no longer leased to us. Raises what the gateway raises."""
         started = self._clock.monotonic()
         if started >= self._leased_until.get(intent.intent.key, 0.0):
             return None
@@ -291,7 +295,7 @@ class SideEffectRunner:
             )
         return answer
 
-    async def _carry_in(self, answer: Answer, intent: OpenIntent) -> None:
+    async def _submit(self, answer: Answer, intent: OpenIntent) -> None:
         incoming = from_answer(answer, intent, self._source)
         while True:
             try:

@@ -1,7 +1,7 @@
-"""The store port: everything that the core asks of a service's database.
+"""The store port: everything that the core needs from a service's database.
 
-Two implementations: PostgreSQL and memory. One conformance suite holds for both. Errors of a driver are translated
-at this edge into the three below.
+There are two implementations, PostgreSQL and memory, and one conformance suite for both. They translate the errors of
+a driver into those defined here.
 """
 
 from __future__ import annotations
@@ -24,20 +24,22 @@ from orderflow.core.transport import Headers
 
 DEPTH_LIMIT = 1_000
 LONGEST_WAIT_MS = 24 * 3_600_000
-"""No delay may be set longer (`retry_ceiling_ms`)."""
+"""The longest delay that may be configured (`retry_ceiling_ms`)."""
 
 
 class StoreUnavailableError(Exception):
-    """The database cannot be reached, is full, read-only, out of memory, or chose us as a deadlock victim:
-    infrastructure, try the same again. Nothing is known to be written; a lost COMMIT may have been carried out.
+    """The database cannot be reached, is full, read-only, out of memory, or chose us as a deadlock victim.
+
+    It is infrastructure: try the same again. Assume that nothing was written, although a COMMIT whose reply was lost
+    may have been carried out.
     """
 
 
 class DataRefusedError(Exception):
     """The database refused the data (a constraint, a trigger, a value out of range).
 
-    `named`: the values of the row or key that it says it refused; empty if it does not say. They may be anybody's
-    data: to find the message by, not to be shown.
+    `named` are the values of the refused row or key, if the database gives them. They may be personal data: use them
+    to find the message, and never show them.
     """
 
     def __init__(
@@ -54,22 +56,24 @@ class DataRefusedError(Exception):
 
 
 class ProposalClosedError(DataRefusedError, RefusedError):
-    """What was approved cannot be carried out any more: somebody has done or withdrawn it, or its time is over."""
+    """The proposal cannot be carried out: it was carried out already, was withdrawn or has expired, or it is your
+    own.
+    """
 
     def __init__(self) -> None:
         super().__init__("this proposal is not open any more, or it is your own")
 
 
 class TransitionRefusedError(DataRefusedError, FinalError):
-    """The database's state machine does not know the transition."""
+    """The database's copy of the state machine does not allow the transition."""
 
 
 class SchemaBehindError(Exception):
-    """The database's schema is not the one that this release needs. The message says what to run."""
+    """The database's schema is not the one that this release needs. The message names the command to run."""
 
 
 class OutboxRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A record to publish. `id` and `created_at` (ms since the epoch) are given by the store."""
+    """A record to publish. The store assigns `id` and `created_at` (ms since the epoch)."""
 
     topic: str
     key: bytes | None
@@ -93,11 +97,11 @@ class OpenIntent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
-    """Who acts, and why; `reason` may be "" where none is asked for.
+    """Who acts, and why; `reason` is "" if none is required.
 
-    `confirmed`: the operator was told what the act can do, and said yes. `approves` is the proposal of somebody else
-    that is carried out by it, and closed by its row of the operators' log. `operator` is whom the caller's tool names
-    besides: it proves nothing.
+    `confirmed`: the operator was shown what the act can do, and confirmed it. `approves` is the proposal of another
+    person that this act carries out; the act's entry in the operators' log closes it. `operator` is a name that the
+    caller's tool adds, without proof.
     """
 
     caller: Caller
@@ -108,12 +112,12 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def who(self) -> str:
-        """As the operators' log has it: the name that was proved, and what was said of it."""
+        """The name for the operators' log: the authenticated caller, with `operator` if given."""
         return f"{self.caller.name} (says {self.operator})" if self.operator else self.caller.name
 
 
 class LogEntry(msgspec.Struct, frozen=True):
-    """A row for the operators' log, before the store has numbered it."""
+    """An entry for the operators' log; the store numbers it."""
 
     act: Act
     action: str
@@ -122,21 +126,22 @@ class LogEntry(msgspec.Struct, frozen=True):
 
 
 class End(Enum):
-    """How a unit of work ends: what it has written stays, or the database has checked it all and keeps nothing."""
+    """How a unit of work ends. With ROLLBACK the database checks all writes, and keeps none."""
 
     COMMIT = "commit"
     ROLLBACK = "rollback"
 
 
 def approvals_of(log: Iterable[LogEntry]) -> list[tuple[UUID, str]]:
-    """Proposals that are carried out by these acts, each once, and by whom: the name that was proved alone counts."""
+    """The proposals that these acts carry out, each once, with the authenticated name of who does."""
     return list({each.act.approves: each.act.caller.name for each in log if each.act.approves is not None}.items())
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedQuery:
-    """The first `limit` parked events of each key, head first: those of keys whose head is `due` and not dead, or of
-    all of them, whatever their state.
+    """Selects the first `limit` parked events of each key, head first.
+
+    With `due` only of keys whose head is due and not dead; otherwise of all the keys.
     """
 
     keys: Sequence[str]
@@ -145,12 +150,12 @@ class ParkedQuery:
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a unit of work needs of the database before anything is decided.
+    """What a unit of work locks and reads before anything is decided.
 
-    `messages` are looked up in the inbox of `consumer` by (key, identity); one without an identity has no place
-    there, so that only its key is looked up. `locks` are 64-bit numbers, taken in the order given and held until the
-    end. `rows` are loaded; a row that is new is locked and not named. What is parked of a key is counted up to
-    `depth_max`. With `expects_nothing` nothing of all this is looked for before the commit.
+    `messages` are looked up in the inbox of `consumer` by (key, identity); of one without an identity only the key
+    is. `locks` are 64-bit numbers, taken in this order and held until the end. `rows` are loaded; new rows are locked
+    but not listed. The parked events of a key are counted up to `depth_max`. With `expects_nothing` locking and
+    reading are left to the commit, which raises FoundError if it finds anything.
     """
 
     consumer: str
@@ -163,11 +168,11 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What a plan has found, all of it read under its locks.
+    """What a plan has found, read under its locks.
 
-    `known`: (key, identity) → state in the inbox. `depth`: key with parked events at this consumer → how many,
-    counted up to the plan's bound. `emitted`: (source, key) → how many events were published so far (absent: none).
-    `rows`: those that exist. `parked`: what was asked for, in order of position.
+    `known`: (key, identity) → state in the inbox. `depth`: key → number of its parked events at this consumer,
+    counted up to the plan's bound (absent: none). `emitted`: (source, key) → number of events published so far
+    (absent: none). `rows`: those that exist. `parked`: the selected parked events, by position.
     """
 
     known: Mapping[tuple[str, str], InboxState] = {}
@@ -188,8 +193,10 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class FoundError(Exception):
-    """A plan expected to find nothing, and the `snapshot` is there; or, where it is empty, the changes are of a kind
-    that is not written without a look. Nothing is written, and the locks are held: the next commit writes.
+    """A plan expected to find nothing, and the commit found the `snapshot`.
+
+    If that is empty, the changes are of a kind that needs an open transaction. Nothing is written yet, and the locks
+    are held: a second `commit` writes.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -200,12 +207,12 @@ class FoundError(Exception):
 class Changes(msgspec.Struct):
     """All that a batch writes, in the order of its decisions.
 
-    `rows` may hold several versions of one row; `existing` are the refs that were loaded (the others are
-    new). `parked` are new parked events, `reparked` another failure of the event at their position, `edited` puts
-    another event in its place (the first original is kept for ever), `released` are positions to remove: they were
-    handled, or, with `discarding`, given up by that act. `opened`
-    intents are leased to this process for `lease_ms`; `postponed` wait for their `delay_ms`; `closed_intents` are
-    keys to remove. `log` goes into the operators' log.
+    `rows` may hold several versions of one row; `existing` are the refs that were loaded, and all other rows are new.
+    `parked` are newly parked events, and `reparked` are events that have failed again at their position. `edited`
+    replaces the event at a position; the first original is kept for ever. `released` are positions to remove, because
+    the events were handled or, with `discarding`, given up by that act. `opened` intents are leased to this process
+    for `lease_ms`, `postponed` ones wait for their `delay_ms`, and `closed_intents` are keys to remove. `log` are
+    entries for the operators' log.
     """
 
     consumer: str
@@ -236,9 +243,10 @@ class OutboxBacklog:
 
 
 class OutboxFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which outbox rows are meant; what is None does not narrow.
+    """Selects outbox rows; None does not restrict.
 
-    `from_ms` (included) and `to_ms` (not) are when they were written, by the database's clock, in ms since the epoch.
+    `from_ms` (inclusive) and `to_ms` (exclusive) bound the time of writing by the database's clock, in ms since the
+    epoch.
     """
 
     topic: str | None = None
@@ -258,7 +266,7 @@ class OutboxRows:
 
 
 class WorkKind(StrEnum):
-    """What waits in the database: rows to publish, parked heads to try again, intents to ask."""
+    """Kinds of work that wait in the database: rows to publish, parked heads to retry, intents to ask."""
 
     OUTBOX = "outbox"
     RETRY = "retry"
@@ -281,7 +289,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Unending:
-    """`count` retries without an end yet, the oldest for `age_ms`, of the message key or intent `key`."""
+    """`count` things that are still being retried; the oldest, of message key or intent `key`, for `age_ms`."""
 
     kind: WorkKind
     consumer: str
@@ -292,9 +300,9 @@ class Unending:
 
 @dataclass(frozen=True, slots=True)
 class DueReport:
-    """What is due now, and what has been tried again for longer than was asked about.
+    """What is due now, and what has been retried for longer than a given age.
 
-    `replays` is how many are running that no other process carries out.
+    `replays` is the number of running replays that no other process carries out.
     """
 
     due: Sequence[Due]
@@ -303,24 +311,23 @@ class DueReport:
 
 
 class Transaction(Protocol):
-    """A unit of work: what it needs is read by one call, what it comes to is written by another.
+    """A unit of work: one call reads what it needs, another writes its changes.
 
-    Leaving its block without a commit takes everything back and gives up its locks.
+    Leaving its block without a commit rolls back and releases the locks.
     """
 
     async def open(self, plan: Plan) -> Snapshot:
-        """Take the locks, waiting for each, then read. To be called once. Raises StoreUnavailableError.
+        """Take the locks, waiting for each, then read. Call it once. Raises StoreUnavailableError.
 
-        A plan that expects nothing takes no lock before the commit, and gets an empty snapshot.
+        A plan that expects nothing takes no lock before the commit, and returns an empty snapshot.
         """
         ...
 
     async def commit(self, changes: Changes, end: End = End.COMMIT) -> None:
-        """Write everything and end; the locks are held until that has happened. To be called once, after FoundError
-        once more: a plan expected nothing, and something is there, or is written otherwise (what fails).
+        """Write everything and end; the locks are held until then. Call it once, and after FoundError once more.
 
-        Inbox entries and streams that `open` has not found must be new. Raises DataRefusedError (nothing is written),
-        StoreUnavailableError (it may have been).
+        Inbox entries and streams that `open` has not found must be new. Raises FoundError (the plan expected nothing;
+        nothing is written yet), DataRefusedError (nothing is written), StoreUnavailableError (it may be written).
         """
         ...
 
@@ -328,8 +335,8 @@ class Transaction(Protocol):
 class Store(Protocol):
     """A service's database.
 
-    Its clock says when something is due. It can be ahead for a while, and what it dated then would wait until it is
-    there again: so what would wait longer than anything may is due now.
+    Its clock decides when something is due. If that clock was ahead for a while, what it dated then would wait too
+    long: so whatever is due later than the longest possible wait from now is due now.
     """
 
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
@@ -337,7 +344,9 @@ class Store(Protocol):
         ...
 
     async def due_keys(self, consumer: str, limit: int, leaving: Sequence[str] = ()) -> Sequence[str]:
-        """Keys whose parked head is due for another try, longest due first; not if its event type is in `leaving`."""
+        """Keys whose parked head is due for a retry, longest due first, without heads of the event types in
+        `leaving`.
+        """
         ...
 
     async def parked_keys(self, consumer: str, limit: int) -> int:
@@ -345,40 +354,40 @@ class Store(Protocol):
         ...
 
     async def claim_intents(self, limit: int, lease_ms: int) -> Sequence[OpenIntent]:
-        """Take open intents that are due (never asked by a living process) and lease them for `lease_ms`."""
+        """Claim open intents that are due and leased by nobody, and lease them for `lease_ms`."""
         ...
 
     def outbox(self) -> OutboxReader:
-        """A new reader for one relay; it owns a connection of its own."""
+        """A new reader for one relay, with a connection of its own."""
         ...
 
     def notify_relays(self) -> None:
-        """Tell the relays of other processes, soon and outside any business transaction, that rows are there.
+        """Notify the relays of other processes of new rows, soon and outside any business transaction.
 
-        Coalesced, and only a hint: what it costs is paid by nobody's commit, and it may be lost.
+        Notifications are coalesced, cost no commit anything, and may be lost.
         """
         ...
 
     async def backlog(self) -> OutboxBacklog:
-        """How much is not published yet."""
+        """How many rows are not yet published, and for how long."""
         ...
 
     async def published(self, chosen: OutboxFilter) -> Sequence[OutboxRows]:
-        """What the outbox still has of what was published, by topic."""
+        """The published rows that the outbox still has, by topic."""
         ...
 
     async def republish(self, chosen: OutboxFilter, act: Act, meant: str) -> int:
-        """Make published rows unsent again, so that their relays publish them once more; returns how many.
+        """Mark all selected published rows as unsent, so that their relays publish them again; returns how many.
 
-        They go in the order in which they were written, and have the ids that they had. All of them, or none; logged,
-        with what was `meant`, if there are any.
+        They are published in the order of writing, with their old ids. If there are any, the act is logged with
+        `meant` as its target.
         """
         ...
 
     async def standing(self, consumers: Sequence[str], age_ms: int, acknowledged: Collection[int] = ()) -> DueReport:
-        """What is due in the outbox, at these consumers, of intents and replays; and retries older than `age_ms`.
+        """What is due in the outbox, at these consumers, of intents and of replays; and retries older than `age_ms`.
 
-        Outbox rows that are `acknowledged` by the log already are left out. To be asked now and then, and not for
+        Outbox rows that the log has `acknowledged` are left out. It is meant to be called from time to time, not for
         each batch. Raises StoreUnavailableError.
         """
         ...
@@ -394,56 +403,56 @@ class Store(Protocol):
     async def close(self) -> None: ...
 
 
-class Heard(StrEnum):
-    """What another process has said to a relay that waits: nothing, rows may be there, slots may change hands."""
+class WakeUp(StrEnum):
+    """Why a waiting relay is woken: for no reason but the time, because rows may be there, or slots may be free."""
 
-    NOTHING = "nothing"
+    NONE = "none"
     ROWS = "rows"
     SLOTS = "slots"
 
 
 class OutboxReader(Protocol):
-    """A relay's hold on the outbox. Slots are owned while the connection lives: two readers never share one.
+    """A relay's access to the outbox. It owns its slots while its connection lives; two readers never share a slot.
 
-    A reader that asks nothing for some seconds, and is not in `wait` either, belongs to a process that stands still:
-    the next that claims ends its session (a fence: it can mark nothing any more), and takes its slots.
+    A reader that makes no call for some seconds, and does not wait in `wait` either, belongs to a suspended process:
+    the next reader that claims slots ends its session, so that it can mark nothing any more, and takes its slots.
     """
 
     async def claim_slots(self) -> frozenset[int]:
-        """Take a fair share of the slots among living readers, giving up what is too much."""
+        """Claim this reader's fair share of the slots, and give up any beyond it."""
         ...
 
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
-        """The oldest unsent rows of the slots owned, by id: for one key, in commit order.
+        """The oldest unsent rows of the owned slots, by id: those of one key are in commit order.
 
-        `acknowledged` are ids of rows that the log has: they are marked as by `mark_sent`, and do not come again.
+        `acknowledged` are ids of rows that the log has: they are marked as by `mark_sent`, and not returned.
         """
         ...
 
-    def hand_on(self) -> Sequence[OutboxRecord] | None:
-        """The rows that this process has committed since the last `unsent` or `hand_on`, by id, if no earlier one of
-        their keys is unsent that has not come here; None: that is not known, ask `unsent`.
+    def take_fresh(self) -> Sequence[OutboxRecord] | None:
+        """The rows that this process has committed since the last `unsent` or `take_fresh`, by id, if it is known
+        that no earlier row of their keys is unsent; otherwise None, and `unsent` has to be called.
         """
         ...
 
     async def mark_sent(self, ids: Collection[int]) -> None:
-        """The log has acknowledged these rows. What cannot be marked is in `held` then."""
+        """Mark rows that the log has acknowledged. Those that cannot be marked are in `held` then."""
         ...
 
     @property
     def held(self) -> Collection[int]:
-        """Of the rows that were to be marked last, those that another session holds: mark them later."""
+        """The rows that the last attempt could not mark, because another session has locked them: mark them later."""
         ...
 
     @property
     def usurped(self) -> Mapping[int, int]:
-        """How many slots each session of the database (by its number) owns that is no relay, by the last claim."""
+        """How many slots are owned by database sessions (by pid) that are no relays, as the last claim found."""
         ...
 
-    async def wait(self, timeout_s: float) -> Heard:
-        """Return what another process has said, or NOTHING after `timeout_s`; known as alive meanwhile.
+    async def wait(self, timeout_s: float) -> WakeUp:
+        """Wait for another process to notify this relay; NONE after `timeout_s`. The relay counts as alive meanwhile.
 
-        Slots change hands too when the connection is lost. Raises StoreUnavailableError.
+        A lost connection returns SLOTS too. Raises StoreUnavailableError.
         """
         ...
 
@@ -453,11 +462,11 @@ class OutboxReader(Protocol):
 
 
 SILENCE_S = 7.0
-"""A relay that has asked nothing of its database for so long stands still: the others take its slots."""
+"""A relay whose session has been silent for this long counts as suspended, and the others take its slots."""
 
 
 def beat_s(silence_s: float) -> float:
-    """How long a living relay is silent at most; its word may come later by more than that before it is fenced."""
+    """How long a living relay stays silent at most, in s: short enough that one late statement does not fence it."""
     return silence_s * 3 / 8
 
 

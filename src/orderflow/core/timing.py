@@ -1,10 +1,9 @@
-"""Time: the clock's port, and when a loop takes its next turn.
+"""Time: the clock's port, the pacing of batches, and timers.
 
-A pacer spaces batches, a timer waits for what is due. The first record goes at once; while the system is busy, the
-next are gathered for a few ms: a batch starts no sooner than some time after the last one has ended, in proportion
-to how long that took. So a quiet system waits for nothing, and a busy one pays its fixed costs for many records at
-a time, however fast the machine is. After a full batch there is nothing to gather for: the next one is waiting
-already.
+A pacer spaces the batches of a loop. The first record goes at once; while the system is busy, the next ones are
+gathered: after a batch the loop rests in proportion to how long the batch took. So a quiet system waits for nothing,
+and a busy one shares its fixed costs among many records, however fast the machine is. After a full batch there is no
+rest: the next one is waiting already.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ def system_random() -> random.Random:
 
 WORTH_WAITING_S = 0.002
 GRAIN_S = 0.01
-"""Moments of a timer that are closer to each other ring together, so that many cost no more room than a few."""
+"""A timer rounds its times up to this grain, so that many close ones take no more memory than a few."""
 
 
 class Pacer:
-    """Spaces the batches of one loop: it rests `rest` times as long as the last one took, `max_ms` at most.
+    """Spaces the batches of one loop: it rests `rest` times as long as the last batch took, at most `max_ms`.
 
-    From start to start there are `least_ms` at least. A batch of `full` records is followed at once.
+    Two batches start at least `least_ms` apart. After a batch of `full` records the next one starts at once.
     """
 
     def __init__(self, clock: Clock, max_ms: float, full: int, *, rest: float = 1.0, least_ms: float = 0.0) -> None:
@@ -74,7 +73,7 @@ class Pacer:
         self._not_before = self._started_at + (self._least_s if self._rests else 0.0)
 
     def ended(self) -> None:
-        """It has ended. One that failed need not be told of: whoever waits for infrastructure gathers anyway."""
+        """The batch has ended. Need not be called if it failed: records gather during the back-off anyway."""
         if self._rests:
             now = self._clock.monotonic()
             rest_s = min(self._max_s, self._rest * (now - self._started_at))
@@ -88,7 +87,7 @@ class Pacer:
 
 
 class Timer:
-    """Waits for the earliest of several moments, of which an earlier one may be named meanwhile."""
+    """Waits for the earliest of several times; earlier ones may be added while it waits."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -97,7 +96,7 @@ class Timer:
         self._moved = asyncio.Event()
 
     def set(self, in_ms: float) -> None:
-        """Ring no later than in so many ms (up to a grain later)."""
+        """Ring in `in_ms`, at most one grain later."""
         now = self._clock.monotonic()
         due_at = math.ceil((now + in_ms / 1000) / GRAIN_S) * GRAIN_S if in_ms > 0 else now
         if due_at not in self._set:
@@ -107,11 +106,11 @@ class Timer:
 
     @property
     def next_at(self) -> float:
-        """The earliest moment that it is set to (monotonic, s); infinite when there is none."""
+        """The earliest time that is set (monotonic, s); infinite if there is none."""
         return self._due[0] if self._due else math.inf
 
     async def wait(self) -> None:
-        """Return when it rings; the moments that have come are forgotten then, later ones are not."""
+        """Return when the earliest time has come, and remove all times that have; later ones stay set."""
         while (left := self.next_at - self._clock.monotonic()) > 0:
             self._moved.clear()
             with suppress(TimeoutError):

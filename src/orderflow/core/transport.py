@@ -1,8 +1,8 @@
-"""The transport port: topics with partitions, offsets and consumer groups. Kafka's terms, Kafka's meaning.
+"""The transport port: topics with partitions, offsets and consumer groups, with Kafka's terms and meaning.
 
-Three implementations: Apache Kafka, a log kept in PostgreSQL, and memory. One conformance suite holds for all
-three, and all keep to the same limits. Topics and groups are claimed by the installation that uses them first, and
-may have prefixes of their own on a log that others share.
+There are three implementations (Apache Kafka, a log in PostgreSQL, and memory) with the same limits, and one
+conformance suite. The installation that first uses topics and groups claims them. On a shared log, their names may
+have prefixes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ProducerRecord(msgspec.Struct, frozen=True):
 
 
 class ConsumerRecord(msgspec.Struct, frozen=True):
-    """A record as it stands in the log. `timestamp` is the append time in ms since the epoch."""
+    """A record in the log. `timestamp` is the append time in ms since the epoch."""
 
     topic: str
     partition: int
@@ -43,7 +43,7 @@ class ConsumerRecord(msgspec.Struct, frozen=True):
 
 
 class HasBytes(Protocol):
-    """What a record in the log, or on its way there, is made of."""
+    """The bytes of a record: in the log, or on its way there."""
 
     @property
     def key(self) -> bytes | None: ...
@@ -56,33 +56,35 @@ class HasBytes(Protocol):
 
 
 MAX_RECORD_BYTES = 2 * 1024 * 1024
-"""What every log takes: Kafka's `max.message.bytes` of the topics that we make, which bounds a whole record batch."""
+"""The limit of every log: Kafka's `max.message.bytes` of the topics that we make, which bounds a whole record
+batch.
+"""
 
 MAX_HEADERS = 100_000
-"""Of a record with more, librdkafka hands no header over, and does not say so (`rd_kafka_message_headers`)."""
+"""Of a record with more, librdkafka silently returns no headers (`rd_kafka_message_headers`)."""
 
 _FRAME_BYTES = 61 + 36
-"""Of a batch with one record: the batch's head, and what a record can have beside its key, value and headers."""
+"""The overhead of a batch with one record: the batch's head, and the record's fields beside its content."""
 
 
 def size_of(record: HasBytes) -> int:
-    """The bytes of a Kafka record batch that holds this record alone, uncompressed: what `fits` goes by everywhere.
+    """The size of an uncompressed Kafka record batch with this record alone, in bytes; `fits` uses it for every log.
 
-    Key, value and headers are counted exactly, the numbers before them as long as they can become. Source: Apache
-    Kafka, "Implementation, Message Format": record batch (61 bytes) and record, lengths as zigzag varints.
+    Key, value and headers are counted exactly, the other numbers with their maximal length. Source: Apache Kafka,
+    "Implementation, Message Format": record batch (61 bytes) and record, lengths as zigzag varints.
     """
     size = _FRAME_BYTES + len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:
-        named = len(name) if name.isascii() else len(name.encode())
-        told = len(value) if value else 0
-        size += named + told + 2
-        if named > 63 or told > 63:
-            size += _more_digits(named) + _more_digits(told)
+        name_bytes = len(name) if name.isascii() else len(name.encode())
+        value_bytes = len(value) if value else 0
+        size += name_bytes + value_bytes + 2
+        if name_bytes > 63 or value_bytes > 63:
+            size += _more_digits(name_bytes) + _more_digits(value_bytes)
     return size
 
 
 def fits(record: HasBytes) -> bool:
-    """Whether every log takes the record, and gives it back."""
+    """Whether every log takes the record and returns it whole."""
     return size_of(record) <= MAX_RECORD_BYTES and len(record.headers) <= MAX_HEADERS
 
 
@@ -101,11 +103,11 @@ class TopicSettings:
 
 
 class PartitionLag(msgspec.Struct, frozen=True):
-    """Where a group stands on one partition.
+    """A group's position on one partition.
 
-    `committed` is the offset that it has committed (the next one to read), None when it has committed none. `first`
-    is the first offset that is kept, `end` the offset of the next record to be appended. `held` counts the last
-    records that nobody is given yet, because a transaction of some producer has not ended.
+    `committed` is its committed offset (the next one to read), or None. `first` is the first offset that is kept,
+    `end` the offset of the next record to be appended. `held` counts the last records that no reader gets yet,
+    because some producer's transaction has not ended.
     """
 
     topic: str
@@ -117,7 +119,7 @@ class PartitionLag(msgspec.Struct, frozen=True):
 
     @property
     def position(self) -> int:
-        """Where a member that joins now goes on reading."""
+        """The offset at which a member that joins now starts."""
         return self.first if self.committed is None else max(self.committed, self.first)
 
     @property
@@ -127,7 +129,7 @@ class PartitionLag(msgspec.Struct, frozen=True):
 
     @property
     def expired(self) -> int:
-        """How many records were dropped by retention before the group had read them. None may ever be read again."""
+        """How many records retention has dropped before the group had read them. They cannot be read any more."""
         return 0 if self.committed is None else max(0, self.first - self.committed)
 
 
@@ -140,9 +142,9 @@ class RecordTooLargeError(ValueError):
 
 
 class TopicReplacedError(TransportUnavailableError):
-    """A topic is not the one any more that the consumer was reading. It is read from its beginning from now on.
+    """The topic that a consumer was reading has been replaced by another; it is now read from its beginning.
 
-    `how` says what became of it. What the old one held and nobody had read is gone from the log.
+    `how` says what has happened. Unread records of the old topic are lost from the log.
     """
 
     def __init__(self, topic: str, how: str) -> None:
@@ -163,9 +165,9 @@ REGISTER = "orderflow-installation"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Topics and groups that the installation `owner` uses as its own.
+    """Topics and groups that the installation `owner` claims.
 
-    `register` is the name under which a log keeps such claims. `takes_over`: also what is another's.
+    `register` is the name under which a log keeps claims. With `takes_over` those of others are claimed too.
     """
 
     owner: UUID
@@ -176,12 +178,12 @@ class Claim:
 
     @property
     def names(self) -> list[str]:
-        """What is claimed, as it stands in the register: a topic and a group may have one name."""
+        """The claimed names as in the register, with their kind: a topic and a group may have the same name."""
         return sorted([*(f"topic {name}" for name in self.topics), *(f"group {name}" for name in self.groups)])
 
 
 class ClaimedError(Exception):
-    """Some of what was claimed is another installation's. `owners` by name, as in `Claim.names`."""
+    """Another installation has claimed some of it. `owners` are by name, as in `Claim.names`."""
 
     def __init__(self, owners: Mapping[str, UUID]) -> None:
         super().__init__(", ".join(f"{name} is of {owner}" for name, owner in sorted(owners.items())))
@@ -189,10 +191,10 @@ class ClaimedError(Exception):
 
 
 class Consumer(Protocol):
-    """A member of a consumer group. Keeps its membership by itself, also while nobody polls."""
+    """A member of a consumer group. It keeps its membership by itself, also while nobody polls."""
 
     async def poll(self, max_records: int) -> Sequence[ConsumerRecord]:
-        """Wait until records are there; return up to `max_records`, in offset order within a partition.
+        """Wait for records; return up to `max_records`, in offset order within each partition.
 
         May return an empty batch (after a rebalance, or on close). A group without a committed offset
         starts at the earliest record. Raises TransportUnavailableError; TopicReplacedError once for each time
@@ -201,7 +203,7 @@ class Consumer(Protocol):
         ...
 
     async def commit(self, records: Sequence[ConsumerRecord]) -> None:
-        """Say that these records, and all before them in their partitions, are done: a later member starts there.
+        """Commit the offsets of these records, and so of all before them in their partitions.
 
         Only topic, partition and offset count. May be called while a poll waits. Best effort: a member that has lost
         a partition commits nothing there, without an error. Raises TransportUnavailableError.
@@ -209,7 +211,7 @@ class Consumer(Protocol):
         ...
 
     def assignment(self) -> frozenset[tuple[str, int]]:
-        """The partitions held at this moment."""
+        """The partitions that are assigned to this member now."""
         ...
 
     async def close(self) -> None:
@@ -223,7 +225,7 @@ class Transport(Protocol):
     async def append(self, records: Sequence[ProducerRecord]) -> None:
         """Append all records durably, in order within each key; returns when every one is acknowledged.
 
-        On any error nothing may be assumed: append all of them again, readers drop the duplicates.
+        After an error some may have been appended: append all of them again, readers drop the duplicates.
         Raises TransportUnavailableError, TopicMissingError, RecordTooLargeError.
         """
         ...
@@ -237,10 +239,10 @@ class Transport(Protocol):
         ...
 
     async def claim(self, claim: Claim) -> None:
-        """Mark topics and groups as an installation's, durably, whether they exist yet or not; idempotent.
+        """Claim topics and groups for an installation, durably, whether they exist yet or not; idempotent.
 
-        All of it or nothing: of two who claim at once what overlaps, one has everything it asked for, the other
-        gets ClaimedError. Nobody is kept from using what is another's; whoever starts asks first.
+        It claims all of them or none: of two overlapping claims at the same time one gets everything, the other
+        ClaimedError. A claim is a safeguard that every start checks; it does not keep others from using the names.
         Raises ClaimedError, TransportUnavailableError.
         """
         ...
@@ -268,7 +270,7 @@ class Transport(Protocol):
 
 
 POLL_BYTES_MAX = 16 * 1024 * 1024
-"""A poll returns no more than this and one record, however many records were asked for."""
+"""The records of a poll exceed this size by at most one record, however many were asked for."""
 
 
 def refuse_oversized(records: Sequence[ProducerRecord]) -> None:
@@ -291,7 +293,7 @@ def within(room: int, records: Sequence[ConsumerRecord]) -> Sequence[ConsumerRec
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A claim as it stands in a register."""
+    """A claim in a register."""
 
     owner: UUID
     names: tuple[str, ...]
@@ -307,7 +309,7 @@ def encode(entry: Entry) -> bytes:
 
 
 def decode(value: bytes | None) -> Entry | None:
-    """None for what is no claim."""
+    """The claim in a register's record; None if it is none."""
     try:
         return msgspec.json.decode(value or b"", type=Entry)
     except (msgspec.DecodeError, msgspec.ValidationError):
@@ -315,7 +317,7 @@ def decode(value: bytes | None) -> Entry | None:
 
 
 def owners(entries: Iterable[Entry]) -> dict[str, UUID]:
-    """Who has what. A claim that overlaps an earlier one of another counts for nothing, unless it takes over."""
+    """The owner of each name. A claim that overlaps an earlier one of another owner is void, unless it takes over."""
     held: dict[str, UUID] = {}
     for entry in entries:
         if entry.takes_over or all(held.get(name, entry.owner) == entry.owner for name in entry.names):
@@ -324,7 +326,9 @@ def owners(entries: Iterable[Entry]) -> dict[str, UUID]:
 
 
 def is_held(claim: Claim, held: Mapping[str, UUID]) -> bool:
-    """Whether all of it is the claimant's already. Raises ClaimedError: some is another's, and is not taken over."""
+    """Whether the claimant owns all of it already. Raises ClaimedError: another owns some, and it does not take
+    over.
+    """
     others = {name: held[name] for name in claim.names if held.get(name, claim.owner) != claim.owner}
     if others and not claim.takes_over:
         raise ClaimedError(others)
@@ -332,7 +336,7 @@ def is_held(claim: Claim, held: Mapping[str, UUID]) -> bool:
 
 
 class PrefixedConsumer:
-    """Takes and gives plain names."""
+    """A consumer of a PrefixedTransport: its topics are without the prefix."""
 
     def __init__(self, inner: Consumer, prefix: str) -> None:
         self._inner = inner
@@ -358,7 +362,7 @@ class PrefixedConsumer:
 
 
 class PrefixedTransport:
-    """Another transport, on which every topic and every group has a longer name than here."""
+    """Adds prefixes to the names of topics and groups of another transport."""
 
     def __init__(self, inner: Transport, *, topics: str, groups: str) -> None:
         self._inner = inner
@@ -379,7 +383,7 @@ class PrefixedTransport:
         )
 
     async def claim(self, claim: Claim) -> None:
-        """Each prefix has a register, so that it is found by all who use that prefix."""
+        """Each prefix has a register of its own, which everyone with that prefix finds."""
         topics, groups = self._long(claim.topics), [self._groups + group for group in claim.groups]
         register = self._topics + claim.register
         if self._topics == self._groups:

@@ -351,8 +351,8 @@ class Request(Generic[Body]):
 
     `body` is the decoded body (None where the operation has no `request` type), `content` its bytes,
     `values` holds every declared parameter by name. `traceparent` (W3C Trace Context) is the caller's or
-    a new one; pass it to `engine.submit`, and `caller`, who asks. `gone` is done once the client has left: who waits
-    long waits for it too. `approves` is the proposal of somebody else that this carries out.
+    a new one; pass it to `context.commands.submit`, and `caller`, who asks. `gone` is done once the client has left:
+    who waits long waits for it too. `approves` is the proposal of somebody else that this carries out.
     """
 
     body: Body

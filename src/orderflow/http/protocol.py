@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from http import HTTPStatus
@@ -159,11 +160,12 @@ class HttpConnections:
         for member in list(self._all):
             member.shut_down()
         try:
-            async with asyncio.timeout(timeout_s):
-                while self._all:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    while self._all:
+                        self._changed.clear()
+                        await self._changed.wait()
+        finally:
             for member in list(self._all):
                 member.abort()
 
@@ -292,6 +294,7 @@ class Serving:
     date: bytes = b""
     stopping: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    handshakes: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class ConnectionState(Enum):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
@@ -113,18 +112,17 @@ class HttpServer:
         """Finish what is being answered, then close; after `timeout_s` the rest is cut off."""
         serving = self._serving
         serving.stopping = True
-        if self._starting is not None:
-            await self._starting
-        if self._server is not None:
-            self._server.close()
-        await serving.connections.shut_down(timeout_s)
-        for task in [*serving.tasks]:
-            task.cancel()
-        await asyncio.gather(*serving.tasks, return_exceptions=True)
-        if self._ticking is not None:
-            self._ticking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ticking
+        try:
+            if self._starting is not None:
+                await self._starting
+            if self._server is not None:
+                self._server.close()
+            await serving.connections.shut_down(timeout_s)
+        finally:
+            ticking = [self._ticking] if self._ticking is not None else []
+            for task in [*serving.tasks, *ticking]:
+                task.cancel()
+            await asyncio.gather(*serving.tasks, *serving.handshakes, *ticking, return_exceptions=True)
 
     async def _accept(self) -> None:
         if self._certificates is not None:

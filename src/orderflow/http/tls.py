@@ -162,7 +162,10 @@ class Handshake:
         serving.connections.enter(self)
 
     async def secure(self, context: ssl.SSLContext) -> None:
-        """Return when it is a connection, or when it cannot become one."""
+        """Return when it is a connection, or when it cannot become one.
+
+        To be ended by `abort`: of what is cancelled here before its first step nobody closes the socket.
+        """
         limits = self._serving.limits
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
@@ -218,23 +221,53 @@ class TlsListener:
         self._serving = serving
         self._listener = listener
         self._certificates = certificates
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        self._loop = asyncio.get_running_loop()
+        self._again: asyncio.TimerHandle | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        try:
+            self._open()
+        except NotImplementedError:
+            # The standard event loop of Windows. What comes while it is closed may be left open there.
+            self._accepting = self._loop.create_task(self._accept_each())
 
     def close(self) -> None:
         """Accept nobody any more."""
-        self._accepting.cancel()
+        if self._accepting is not None:
+            self._accepting.cancel()
+            return
+        if self._again is not None:
+            self._again.cancel()
+        self._loop.remove_reader(self._listener)
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _open(self) -> None:
+        self._again = None
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        """At once and in one piece: between two turns of the loop there is nobody who is accepted and not counted."""
+        try:
+            accepted, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            # Gone again, or no file is left for it: others have to end first.
+            self._loop.remove_reader(self._listener)
+            self._again = self._loop.call_later(ACCEPT_AGAIN_S, self._open)
+        else:
+            self._admit(accepted)
+
+    async def _accept_each(self) -> None:
         while True:
             try:
-                accepted, _ = await loop.sock_accept(self._listener)
+                accepted, _ = await self._loop.sock_accept(self._listener)
             except OSError:
-                # Gone again, or no file is left for it: others have to end first.
                 await asyncio.sleep(ACCEPT_AGAIN_S)
-                continue
-            accepted.setblocking(False)
-            handshake = Handshake(self._serving, accepted)
-            task = loop.create_task(handshake.secure(self._certificates.context))
-            self._serving.tasks.add(task)
-            task.add_done_callback(self._serving.tasks.discard)
+            else:
+                self._admit(accepted)
+
+    def _admit(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        handshake = Handshake(self._serving, accepted)
+        task = self._loop.create_task(handshake.secure(self._certificates.context))
+        self._serving.handshakes.add(task)
+        task.add_done_callback(self._serving.handshakes.discard)

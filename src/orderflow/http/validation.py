@@ -216,7 +216,9 @@ def _member_count(info: msgspec.inspect.Type) -> Count | None:
 
 def _struct_count(info: msgspec.inspect.StructType) -> Count | None:
     if not info.forbid_unknown_fields:
-        raise TypeError(f"{info.cls.__name__} does not forbid unknown fields")
+        raise TypeError(
+            f"{info.cls.__name__} does not forbid unknown fields: declare it with forbid_unknown_fields=True"
+        )
     nested = [(field.name, _member_count(field.type)) for field in info.fields]
     if not all(field.required for field in info.fields) or any(count is None for _, count in nested):
         return None

@@ -9,7 +9,7 @@ from orderflow.core.postgres.schema import MigrationSequence, schema_of
 from orderflow.core.postgres_log import log_migrations
 from orderflow.core.service import Service
 from orderflow.privacy.key_store import keys_migrations
-from orderflow.registry import database_names, service_names, service_of
+from orderflow.registry import RegistryError, database_names, service_names, service_of
 from orderflow.settings import Secret, Settings
 from orderflow.settings.readers import HIDDEN
 
@@ -27,14 +27,21 @@ def definitions() -> Mapping[str, Service]:
 
 
 def sequences_of(name: str) -> Sequence[MigrationSequence]:
-    """The migrations of the database of a service, of the log, of the bank or of the keys of customers."""
+    """The migrations of the database of a service, of the log, of the bank or of the keys of customers.
+
+    Raises RegistryError: those of a service cannot be read.
+    """
     if name == "log":
         return [log_migrations()]
     if name == "bank":
         return [bank_migrations()]
     if name == "keys":
         return [keys_migrations()]
-    return schema_of(service_of(name))
+    service = service_of(name)
+    try:
+        return schema_of(service)
+    except (ValueError, ImportError) as error:
+        raise RegistryError(f"the migrations of the service {name} cannot be read: {error}") from error
 
 
 def plans(settings: Settings) -> Mapping[str, tuple[str, Sequence[MigrationSequence]]]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from orderflow import Caller, Fact, ForbiddenError
+from orderflow import Caller, Fact, ForbiddenError, Surroundings
 from orderflow.testing import Bench, Outcome
 from tests.unit.core.toy import (
     Asked,
@@ -31,8 +31,12 @@ class Reading(Fact, frozen=True, kw_only=True):
     TABLE: ClassVar[str] = "readings"
 
 
+async def _gateway(_: Surroundings) -> None:
+    """Nobody is asked on a bench."""
+
+
 def bench(moods: Moods | None = None) -> Bench:
-    return Bench(replace(toy_service(moods or Moods()), tables=(Tally, Movement)))
+    return Bench(replace(toy_service(moods or Moods()), tables=(Tally, Movement), gateway=_gateway))
 
 
 def test_an_event_shows_what_was_decided_and_what_is_stored() -> None:
@@ -126,7 +130,19 @@ def test_what_the_declaration_leaves_out_is_an_error() -> None:
 
     with pytest.raises(ValueError, match="counter does not read totals; its subscriptions: counts"):
         bench().send(Total(name="k", total=1))
-    with pytest.raises(ValueError, match="Total goes to totals, but `publishes` has only: flow-status"):
-        mute.send(Counted(name="k", amount=1))
+    parked = mute.send(Counted(name="k", amount=1))
+    assert (parked.outcome, parked.events, mute.row(Tally, "k")) == (Outcome.PARKED, (), None)
+    assert parked.error.endswith(" goes to totals, which the service's `publishes` lacks: add it there")
     with pytest.raises(IndexError):
         bench().redeliver()
+
+
+def test_what_the_declaration_leaves_out_is_told_before_a_database_tells_it() -> None:
+    without_table = Bench(replace(toy_service(Moods()), tables=(Movement,), gateway=_gateway))
+    with pytest.raises(ValueError, match=r"^Tally is not in `tables` of counter: add it there$"):
+        without_table.send(Counted(name="k", amount=2))
+    without_gateway = Bench(replace(toy_service(Moods()), tables=(Tally, Movement)))
+    with pytest.raises(ValueError, match=r"^counter returned an intent, but has no `gateway`"):
+        without_gateway.send(Asked(name="k"))
+    with pytest.raises(TypeError, match=r"^send takes an event, a command or an answer, not a str$"):
+        bench().send("Counted")  # type: ignore[arg-type]  # the mistake

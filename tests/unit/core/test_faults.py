@@ -173,14 +173,14 @@ async def test_an_event_that_is_parked_already_waits_for_the_end_of_a_fault_and_
     before = world.parked()
 
     active[:] = [counted(kind)]
-    retrier.poke(0)
+    retrier.schedule(0)
     with pytest.raises(InfrastructureError):
         await retrier.step()
     assert world.parked() == before
     assert before[0].attempts == 1
 
     active.clear()
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
     assert (world.parked(), world.total("k")) == ([], 1)
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from orderflow.core import fresh_records
-from orderflow.core.fresh_records import HANDED_MAX, OVERHEAD_BYTES, FreshRecords
+from orderflow.core.fresh_records import FRESH_MAX, OVERHEAD_BYTES, FreshRecords
 from orderflow.core.store import OutboxRecord
 
 SLOTS = frozenset((0, 1))
@@ -60,7 +60,7 @@ def test_headers_take_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def looking() -> FreshRecords:
     """Of a relay that has found out what is unsent: nothing."""
     fresh = FreshRecords()
-    fresh.looking()
+    fresh.before_read()
     return fresh
 
 
@@ -68,16 +68,16 @@ def test_what_this_process_has_committed_is_handed_on_once_and_by_id() -> None:
     fresh = looking()
     fresh.add([row(3)], SLOTS, ())
     fresh.add([row(1), row(2, slot=1)], SLOTS, ())
-    assert fresh.hand_on() == [row(1), row(2, slot=1), row(3)]
-    assert fresh.hand_on() == []
+    assert fresh.take_fresh() == [row(1), row(2, slot=1), row(3)]
+    assert fresh.take_fresh() == []
 
 
 def test_rows_that_are_unsent_and_known_hold_nothing_up() -> None:
     fresh = looking()
     fresh.add([row(1)], SLOTS, ())
-    assert fresh.hand_on() == [row(1)]
+    assert fresh.take_fresh() == [row(1)]
     fresh.add([row(2)], SLOTS, [1])
-    assert fresh.hand_on() == [row(2)]
+    assert fresh.take_fresh() == [row(2)]
 
 
 @pytest.mark.parametrize("before", [[1], None])
@@ -87,47 +87,47 @@ def test_behind_what_another_process_has_written_it_is_time_to_look_and_stays_so
     fresh = looking()
     fresh.add([row(2)], SLOTS, before)
     fresh.add([row(3)], SLOTS, [2])
-    assert fresh.hand_on() is None
-    assert fresh.hand_on() is None
-    fresh.looking()
-    fresh.looked({1, 2, 3})
+    assert fresh.take_fresh() is None
+    assert fresh.take_fresh() is None
+    fresh.before_read()
+    fresh.after_read({1, 2, 3})
     fresh.drop([1])
     fresh.add([row(4)], SLOTS, [2, 3])
-    assert fresh.hand_on() == [row(4)]
+    assert fresh.take_fresh() == [row(4)]
 
 
 def test_what_a_look_has_found_is_not_handed_on_besides() -> None:
     fresh = looking()
-    fresh.looking()
+    fresh.before_read()
     fresh.add([row(1), row(2)], SLOTS, ())
-    fresh.looked({1})
-    assert fresh.hand_on() == [row(2)]
+    fresh.after_read({1})
+    assert fresh.take_fresh() == [row(2)]
 
 
 def test_before_the_first_look_and_when_the_slots_have_changed_nothing_is_handed_on() -> None:
     fresh = FreshRecords()
     fresh.add([row(1)], SLOTS, ())
-    assert fresh.hand_on() is None
-    fresh.looking()
+    assert fresh.take_fresh() is None
+    fresh.before_read()
     fresh.clear()
     fresh.add([row(2)], SLOTS, ())
-    assert fresh.hand_on() is None
+    assert fresh.take_fresh() is None
 
 
 def test_rows_of_other_relays_slots_are_not_handed_on() -> None:
     fresh = looking()
     fresh.add([row(1, slot=2), row(2)], SLOTS, ())
-    assert fresh.hand_on() == [row(2)]
+    assert fresh.take_fresh() == [row(2)]
 
 
 def test_more_than_a_batch_is_looked_for() -> None:
     fresh = looking()
-    fresh.add([row(number) for number in range(HANDED_MAX + 1)], SLOTS, ())
-    assert fresh.hand_on() is None
+    fresh.add([row(number) for number in range(FRESH_MAX + 1)], SLOTS, ())
+    assert fresh.take_fresh() is None
 
 
 def test_what_a_look_has_found_before_its_commit_was_heard_of_is_not_handed_on_either() -> None:
     fresh = looking()
-    fresh.looked({1})
+    fresh.after_read({1})
     fresh.add([row(1), row(2)], SLOTS, ())
-    assert fresh.hand_on() == [row(2)]
+    assert fresh.take_fresh() == [row(2)]

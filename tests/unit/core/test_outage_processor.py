@@ -27,7 +27,7 @@ async def broken_by(world: World, count: int = 20) -> None:
 
 async def retry(world: World) -> None:
     retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
 
@@ -104,7 +104,7 @@ async def test_of_the_keys_that_failed_one_is_tried_and_while_they_succeed_twice
     clock = StillClock()
     world = World(away_ms=20, clock=clock)
     await broken_by(world, 30)
-    watch = world.processor.watch("counter")
+    watch = world.processor.breakers("counter")
     clock.now += watch.open["toy.Counted.v1"].probe_in_s
     batch = [Counted(name=f"k{n}", amount=1) for n in range(30)]
 
@@ -135,7 +135,7 @@ async def test_a_key_that_has_not_failed_is_tried_at_once_whatever_its_type_is_j
 
     assert outcomes(results) == [Outcome.HANDLED, Outcome.DEFERRED, Outcome.DEFERRED]
     assert world.parked() == []
-    assert world.processor.watch("counter").paused == {"toy.Counted.v1"}
+    assert world.processor.breakers("counter").paused == {"toy.Counted.v1"}
 
 
 async def test_what_the_model_rules_out_is_dead_at_once_and_no_outage_however_much_there_is() -> None:
@@ -157,7 +157,7 @@ async def test_what_the_model_rules_out_is_dead_in_an_outage_of_its_type_too() -
     results = await world.admit(Counted(name="never", amount=-13))
 
     assert outcomes(results) == [Outcome.DEAD]
-    assert world.processor.watch("counter").paused == {"toy.Counted.v1"}
+    assert world.processor.breakers("counter").paused == {"toy.Counted.v1"}
 
 
 async def test_two_that_fail_alike_use_up_no_attempt_until_another_of_the_type_succeeds() -> None:
@@ -189,11 +189,11 @@ async def test_many_parked_heads_that_fail_alike_are_an_outage_too_and_use_up_no
 
     for _ in range(5):
         retrier = Retrier("counter", restarted, world.store, world.signals, world.clock)
-        retrier.poke(0)
+        retrier.schedule(0)
         await retrier.step()
 
     assert {event.attempts for event in world.parked()} == {1}
-    assert restarted.watch("counter").paused == {"toy.Counted.v1"}
+    assert restarted.breakers("counter").paused == {"toy.Counted.v1"}
 
 
 async def test_data_that_the_database_refuses_of_many_keys_is_an_outage_and_costs_few_transactions() -> None:
@@ -269,7 +269,7 @@ async def test_a_neglected_outage_is_probed_by_what_is_parked(monkeypatch: pytes
 
     await retry(world)
     assert [event.attempts for event in world.parked()] == [1]
-    assert world.processor.watch("counter").paused
+    assert world.processor.breakers("counter").paused
 
     world.moods.broken.clear()
     await retry(world)
@@ -340,5 +340,5 @@ async def test_in_an_outage_what_the_database_refuses_slows_down_the_untried_and
         fine = [Counted(name=f"fine{n}-{m}", amount=1) for m in range(3)]
         await world.admit(*fine, Counted(name=f"x{n}", amount=666))
 
-    assert world.processor.watch("counter").paused == {"toy.Counted.v1"}
-    assert (world.processor.watch("counter").open["toy.Counted.v1"].untried_in_s > 0) is slowed
+    assert world.processor.breakers("counter").paused == {"toy.Counted.v1"}
+    assert (world.processor.breakers("counter").open["toy.Counted.v1"].untried_in_s > 0) is slowed

@@ -22,7 +22,7 @@ from tests.unit.core.world import TRACE, World, as_record, header, outcomes, poi
 
 async def retry(world: World) -> None:
     retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
 

@@ -19,7 +19,7 @@ class QuotaHolder:
 
     async def parks(self, *names: str) -> None:
         await self.others_park(*names)
-        self.quota.took(self.world.committed[-1], holding=False)
+        self.quota.record(self.world.committed[-1], holding=False)
 
     async def others_park(self, *names: str) -> None:
         await self.world.admit(*(Counted(name=name, amount=-1) for name in names))
@@ -33,7 +33,7 @@ class QuotaHolder:
         """Whether a look asks the database, after so much more time."""
         self._clock.now += after_s
         before = self.world.steps.count("read")
-        await self.quota.look()
+        await self.quota.refresh()
         return self.world.steps.count("read") > before
 
 
@@ -41,7 +41,7 @@ async def test_while_nothing_is_parked_here_the_database_is_not_asked() -> None:
     holder = QuotaHolder()
     await holder.others_park("x")
     await holder.world.admit(Counted(name="fine", amount=1))
-    holder.quota.took(holder.world.committed[-1], holding=False)
+    holder.quota.record(holder.world.committed[-1], holding=False)
 
     assert not await holder.asks()
     assert not await holder.asks(after_s=LOOK_S)
@@ -62,7 +62,7 @@ async def test_a_key_counts_too_whose_events_are_held_without_a_try() -> None:
     holder, world = QuotaHolder(), World()
     await world.processor.hold("counter", [world.read(Counted(name=name, amount=1)) for name in ("a", "a", "b")])
 
-    holder.quota.took(world.committed[-1], holding=True)
+    holder.quota.record(world.committed[-1], holding=True)
 
     assert holder.quota.left == KEYS_MAX - 2
 

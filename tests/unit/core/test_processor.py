@@ -394,7 +394,7 @@ async def test_at_another_consumer_and_of_another_type_what_is_there_is_looked_f
     "asked",
     [
         {"parked": ParkedQuery(("b",), 1)},
-        {"look": lambda _: None},
+        {"select": lambda _: None},
         {"finish": lambda _, __: End.COMMIT},
         {"wait_s": 30.0},
     ],
@@ -428,7 +428,7 @@ async def test_what_is_tried_again_says_nothing_of_what_will_be_there_for_what_c
     await world.admit(Counted(name="a", amount=1))
     await world.admit(Counted(name="b", amount=-1))
     retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
     assert [event.attempts for event in world.parked()] == [2]
     world.steps.clear()
@@ -553,7 +553,7 @@ async def test_what_is_parked_and_not_read_any_more_is_passed_over_and_its_key_f
     newer = Processor(service, world.store, world.policy, world.signals, world.clock)
     retrier = Retrier("counter", newer, world.store, world.signals, world.clock)
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert [each.outcome for each in world.signals_of(BatchCommitted)[-1].handled] == [Outcome.IGNORED]

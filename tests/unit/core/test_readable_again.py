@@ -44,7 +44,7 @@ class Release:
         for position, waiting in list(parked.items()):
             parked[position] = with_fields(waiting, event=with_fields(waiting.event, state=InboxState.PARKED))
         retrier = Retrier("counter", self.world.processor, self.world.store, self.world.signals, self.world.clock)
-        retrier.poke(0)
+        retrier.schedule(0)
         await retrier.step()
 
 

@@ -31,7 +31,7 @@ def latin() -> World:
 
 async def retry(world: World) -> None:
     retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
 
@@ -100,7 +100,7 @@ async def test_it_can_be_discarded() -> None:
 
     bare = replace(from_record(dead.record, world.service.catalogue, dead), key=dead.key)
     share = Share([bare], {bare.key}, discarding=Act(caller=person("ada")))
-    await world.processor.process(Work(consumer="counter", batch=[bare], look=lambda _: share))
+    await world.processor.process(Work(consumer="counter", batch=[bare], select=lambda _: share))
 
     assert world.parked() == []
     assert world.states()[dead.key, dead.identity] == "DISCARDED"

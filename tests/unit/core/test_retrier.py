@@ -44,7 +44,7 @@ async def test_what_fails_again_is_gathered_in_proportion_for_half_a_second_at_m
 
     world.database.gate = slow
     for _ in range(2):
-        retrier.poke(0)
+        retrier.schedule(0)
         await retrier.step()
 
     assert clock.slept == pytest.approx([pause_s])
@@ -54,7 +54,7 @@ async def test_what_fails_again_is_gathered_in_proportion_for_half_a_second_at_m
 async def test_when_more_is_due_than_one_step_takes_the_next_follows_at_once() -> None:
     world, retrier, clock = await parked_world(130)
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
     await retrier.step()
 
@@ -65,7 +65,7 @@ async def test_when_more_is_due_than_one_step_takes_the_next_follows_at_once() -
 async def test_a_look_that_finds_nothing_due_is_one_query() -> None:
     world, retrier, _ = await parked_world(0)
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert world.steps == ["due_keys"]
@@ -90,7 +90,7 @@ async def test_after_a_full_step_the_rest_is_tried_at_once_although_nothing_fail
     world = World()
     retrier = await mended(world, *(f"k{n}" for n in range(130)))
 
-    retrier.poke(0)
+    retrier.schedule(0)
     async with asyncio.timeout(30):
         await retrier.step()
         await retrier.step()
@@ -101,7 +101,7 @@ async def test_after_a_full_step_the_rest_is_tried_at_once_although_nothing_fail
 async def test_nothing_is_looked_for_until_something_may_be_due() -> None:
     world = World()
     retrier = await mended(world, "a")
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
     world.steps.clear()
 
@@ -109,7 +109,7 @@ async def test_nothing_is_looked_for_until_something_may_be_due() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     assert world.steps == []
-    retrier.poke(0)
+    retrier.schedule(0)
     await step
 
     assert world.steps == ["due_keys"]
@@ -120,7 +120,7 @@ async def test_it_says_whether_it_has_worked() -> None:
     retrier = await mended(world, "a")
     assert retrier.worked is False
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert retrier.worked is True
@@ -130,7 +130,7 @@ async def test_two_heads_are_tried_together() -> None:
     world = World()
     retrier = await mended(world, "a", "b")
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert sizes(world) == [2]
@@ -141,7 +141,7 @@ async def test_a_key_of_which_nothing_is_left_is_not_looked_at_again() -> None:
     retrier = await mended(world, "a")
     world.steps.clear()
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert world.parked() == []
@@ -153,7 +153,7 @@ async def test_a_head_that_finds_something_away_keeps_no_other_from_its_turn() -
     retrier = await mended(world, "a", "b")
     world.moods.away.add("b")
 
-    retrier.poke(0)
+    retrier.schedule(0)
     with pytest.raises(InfrastructureError):
         await retrier.step()
 
@@ -171,7 +171,7 @@ async def test_why_a_head_is_left_alone_is_told_of_its_type_only() -> None:
     world = World(away_ms=60_000)
     retrier = await outage_of_parked(world)
 
-    assert retrier.excuse(COUNTED) == world.processor.watch("counter").problem != ""
+    assert retrier.excuse(COUNTED) == world.processor.breakers("counter").problem != ""
     assert retrier.excuse("toy.Opened.v1") == ""
 
 
@@ -183,7 +183,7 @@ async def test_in_an_outage_that_nobody_probes_one_parked_head_is_tried_beside_t
     heads = [Counted(name=f"k{n}", amount=1) for n in range(3)]
     retrier = await outage_of_parked(world, *heads, Opened(name="k0"), Opened(name="x"), Opened(name="y"))
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert world.moods.handled == ["opened", "opened"]
@@ -203,7 +203,7 @@ async def test_a_probe_that_succeeds_drains_its_key_however_much_waits_there(mon
     retrier = await outage_of_parked(world, *(Counted(name="k", amount=n) for n in range(1, 9)))
     world.moods.broken.clear()
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert world.moods.handled == [f"k{n:+}" for n in range(1, 9)]
@@ -241,11 +241,11 @@ async def test_what_another_process_has_tried_meanwhile_is_not_tried_again(keys:
     other = Retrier("counter", world.processor, world.store, world.signals, StillClock())
 
     async def meanwhile() -> None:
-        other.poke(0)
+        other.schedule(0)
         await other.step()
 
     slow = late(world, meanwhile)
-    slow.poke(0)
+    slow.schedule(0)
     await slow.step()
 
     assert [event.attempts for event in world.parked()] == attempts
@@ -258,7 +258,7 @@ async def test_what_a_retry_has_written_is_handed_on_with_how_long_it_took() -> 
     [event] = world.parked()
     world.committed.clear()
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert [changes.released for changes in world.committed] == [[event.position]]
@@ -281,7 +281,7 @@ async def test_it_comes_back_for_what_is_due_again_and_not_for_what_is_held_behi
 ) -> None:
     world = World()
     retrier = await mended(world, "a")
-    retrier.poke_for([replace(world.parked()[0], attempts=attempts)])
+    retrier.schedule_parked([replace(world.parked()[0], attempts=attempts)])
 
     assert await is_looking(world, retrier) is looks
 
@@ -291,7 +291,7 @@ async def test_what_fails_again_is_looked_for_when_it_is_due() -> None:
     world.moods.broken.add("a")
     await world.admit(Counted(name="a", amount=1))
     retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
-    retrier.poke(20)
+    retrier.schedule(20)
 
     async with asyncio.timeout(30):
         while len(world.signals_of(BatchCommitted)) < 3:
@@ -303,7 +303,7 @@ async def test_a_key_that_flows_again_is_told_by_service_consumer_and_number() -
     await world.processor.hold("another", [world.read(Counted(name="k", amount=n)) for n in (1, 2)])
     retrier = Retrier("another", world.processor, world.store, world.signals, StillClock())
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert world.signals_of(KeyReopened) == [KeyReopened("counter", "another", "k", 2)]
@@ -314,7 +314,7 @@ async def test_in_an_outage_that_others_probe_what_comes_to_the_front_waits(monk
     world = World(away_ms=60_000, clock=StillClock())
     retrier = await outage_of_parked(world, Opened(name="k"), Counted(name="k", amount=1))
 
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()
 
     assert sizes(world) == [1]
@@ -331,11 +331,11 @@ async def test_how_often_another_process_has_tried_it_meanwhile_is_not_forgotten
         nonlocal times
         if times:
             times -= 1
-            other.poke(0)
+            other.schedule(0)
             await other.step()
 
     slow = late(world, meanwhile)
-    slow.poke(0)
+    slow.schedule(0)
     await slow.step()
 
     assert [event.attempts for event in world.parked()] == [3]
@@ -353,7 +353,7 @@ async def test_what_somebody_has_taken_away_meanwhile_is_not_handled(monkeypatch
             del parked[next(iter(parked))]
 
     slow = late(world, meanwhile)
-    slow.poke(0)
+    slow.schedule(0)
     await slow.step()
 
     assert world.total("k") == 5

@@ -126,7 +126,7 @@ async def test_an_unknown_answer_postpones_the_intent_and_it_is_asked_again_unde
         await runner.finish()
         assert world.intents()["ask:k"].attempts == 1
         for _ in range(2):
-            runner.poke(world.committed[-1].postponed)
+            runner.postpone(world.committed[-1].postponed)
             await runner.step()
             await runner.finish()
 
@@ -307,7 +307,7 @@ async def test_an_intent_that_waits_past_its_lease_is_left_to_whoever_takes_it_n
         await eventually(lambda: len(gateway.calls) > 2)
         clock.now += 40
         make_due(world, "ask:a")
-        runner.poke(opened(world))
+        runner.postpone(opened(world))
         await runner.step()
         clock.now += 40
         gateway.say("fine")
@@ -393,7 +393,7 @@ async def test_intents_of_a_dead_process_are_found_when_their_lease_ends() -> No
     make_due(world, "ask:k")
 
     async with running(world, ScriptedGateway("fine")) as runner:
-        runner.poke(opened(world))
+        runner.postpone(opened(world))
         await runner.step()
         await runner.finish()
 
@@ -414,5 +414,5 @@ async def withdraw(world: World, name: str, *before: Incoming) -> None:
 
 async def retry(world: World) -> None:
     retrier = Retrier("counter", world.processor, world.store, world.signals, world.clock)
-    retrier.poke(0)
+    retrier.schedule(0)
     await retrier.step()

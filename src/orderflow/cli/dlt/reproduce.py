@@ -71,7 +71,7 @@ def {name}() -> None:
     handler = handler_of(SERVICE, incoming.envelope.message)
     touched = set(handler.touches(incoming.envelope.message))
     rows = Rows({{row.ref: row for row in ROWS if row.ref in touched}})
-    encoded(handler.decide(rows, incoming.envelope), incoming)
+    encoded(handler.decide(rows, incoming.envelope), incoming, SERVICE.publishes)
 
 
 if __name__ == "__main__":

@@ -255,7 +255,7 @@ async def discard(letter: StoredLetter, act: Act, processor: Processor) -> Chang
             consumer=letter.consumer,
             batch=[from_parked(event, processor.service.catalogue)],
             parked=ParkedQuery([event.key], SEQUENCE_MAX, due=False),
-            look=look,
+            select=look,
             finish=finish,
             wait_s=LOCK_WAIT_S,
         )

@@ -35,26 +35,26 @@ class Outage:
 
 
 class Overruling:
-    """One a process. `watch` gives what is known of outages at one of the `consumers`."""
+    """One a process. `breakers` gives what is known of outages at one of the `consumers`."""
 
     def __init__(
         self,
         service: Service,
         consumers: Sequence[str],
-        watch: Callable[[str], CircuitBreakers],
+        breakers: Callable[[str], CircuitBreakers],
         store: RecoveryStore,
         clock: Clock,
     ) -> None:
         self.consumers = tuple(consumers)
         self._service = service
-        self._watch = watch
+        self._breakers = breakers
         self._store = store
         self._clock = clock
 
     async def step(self) -> None:
         """Wait a moment, and look if there is anything to overrule. Raises StoreUnavailableError."""
         await self._clock.sleep(LOOK_EVERY_S)
-        if any(self._watch(consumer).is_troubled for consumer in self.consumers):
+        if any(self._breakers(consumer).is_troubled for consumer in self.consumers):
             await self._look()
         else:
             self._follow(())
@@ -65,7 +65,7 @@ class Overruling:
         found = {
             (consumer, standing.event_type): standing
             for consumer in self.consumers
-            for standing in self._watch(consumer).standings()
+            for standing in self._breakers(consumer).standings()
         }
         return [Outage(*name, found.get(name), said.get(name)) for name in sorted({*said, *found})]
 
@@ -93,7 +93,7 @@ class Overruling:
     def _follow(self, said: Sequence[Overrule]) -> None:
         for consumer in self.consumers:
             verdicts = {each.event_type: each.verdict for each in said if each.consumer == consumer}
-            self._watch(consumer).overrule(verdicts)
+            self._breakers(consumer).overrule(verdicts)
 
     def _type(self, consumer: str, named: str) -> str:
         if consumer not in self.consumers:

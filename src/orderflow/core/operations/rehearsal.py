@@ -209,7 +209,7 @@ class _Passage:
                 consumer=self._consumer,
                 batch=batch,
                 parked=ParkedQuery([self._events[0].key], SEQUENCE_MAX, due=False),
-                look=lambda snapshot: self._look(snapshot, batch),
+                select=lambda snapshot: self._look(snapshot, batch),
                 wait_s=self._rehearsal.wait_s,
             )
         )

@@ -154,7 +154,7 @@ class Repairs:
         for consumer in consumers:
             regarded, done = await self._taken(consumer, incoming, act)
             if done is not None:
-                self._processor.tell(consumer, done.results, done.changes, 0.0)
+                self._processor.report(consumer, done.results, done.changes, 0.0)
             found.append(regarded)
         return found
 
@@ -207,7 +207,7 @@ class Repairs:
 
         done = await self._processor.process(Work(consumer=name, batch=[incoming], finish=finish, wait_s=LOCK_WAIT_S))
         assert done is not None
-        self._processor.tell(name, done.results, done.changes, 0.0)
+        self._processor.report(name, done.results, done.changes, 0.0)
         return done.results[0].answer
 
     def _confirm(self, act: Act) -> None:
@@ -228,7 +228,7 @@ class Repairs:
                     consumer=consumer,
                     batch=[incoming],
                     parked=ParkedQuery([incoming.key], SEQUENCE_MAX, due=False),
-                    look=trial.look,
+                    select=trial.look,
                     finish=trial.finish,
                     wait_s=LOCK_WAIT_S,
                 )
@@ -347,7 +347,7 @@ class _Trial:
             waits = state is None or any(event.identity == incoming.identity for event in snapshot.parked)
             self._regard(Regard.WAITS if waits else Regard.KNOWN)
             return None
-        return Share([incoming if state is None else self._anew(incoming)], again=(incoming.name,))
+        return Share([incoming if state is None else self._anew(incoming)], redo=(incoming.name,))
 
     def finish(self, results: Sequence[Result], changes: Changes) -> End:
         [result], state = results, self._state

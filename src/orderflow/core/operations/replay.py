@@ -151,8 +151,8 @@ class ReplayRunner:
         self._timer = Timer(clock)
         self._taken: dict[int, _Taken] = {}
 
-    def poke(self) -> None:
-        """A replay is to go on: it was begun or resumed here, or nobody carries it out."""
+    def wake(self) -> None:
+        """Go on with a replay that was begun or resumed here, or that no process carries out."""
         self._timer.set(0)
 
     async def step(self) -> None:

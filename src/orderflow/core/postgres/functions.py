@@ -1,4 +1,4 @@
-"""The two functions of a service's units of work: made from the tables that it declares, installed by migrations."""
+"""The two SQL functions of a service's units of work: generated from its tables, and installed by migrations."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from orderflow.core.service import Row
 
 PACKAGE = "orderflow.core.postgres"
 ARGUMENTS_MAX = 100
-"""PostgreSQL's own bound (FUNC_MAX_ARGS). Tables that need more are written by statements of their own."""
+"""PostgreSQL's limit (FUNC_MAX_ARGS). Tables beyond it are written by separate statements."""
 
 UNSENT_BEFORE_MAX = 100
-"""Who hears of more unsent rows than that looks for himself."""
+"""A commit reports at most this many earlier unsent rows; if there are more, the relay reads the outbox."""
 
 KEPT = 2
-"""So many functions of other releases stay: the one before this one may still run."""
+"""How many other releases keep their functions: processes of the previous one may still run."""
 
 INBOX = ("text[]", "text[]", "uuid[]", "smallint[]")
 STREAMS = ("text[]", "text[]", "bigint[]")
@@ -29,11 +29,11 @@ OUTBOX = ("smallint[]", "text[]", "bytea[]", "bytea[]", "bytea[]", "uuid[]")
 INTENTS = ("text[]", "text[]", "text[]", "text[]", "uuid[]", "text[]", "integer[]", "bigint[]")
 
 LITERALS = ("text[]", "bigint[]", "integer[]", "smallint[]", "boolean[]")
-"""What is passed as the text of an array, and cast by PostgreSQL. The driver asks of each element, in Python, whether
-it is an array itself: that costs ten times as much as the cast. UUIDs and bytes are dearer as text.
+"""Array types that are passed as text, and cast by PostgreSQL. The driver checks each element, in Python, for being
+an array itself, which costs ten times as much as the cast. UUIDs and bytes are more expensive as text.
 
-The function is given the text, and casts it where it uses it: a cast in the call would be prepared for every argument
-of every call, and most arguments of a call are not given.
+The function casts the text where it uses it. A cast in the call would be prepared for every argument of every call,
+although most arguments of a call are null.
 """
 
 _PLACEHOLDER = re.compile(r"\$(\d+)")
@@ -45,8 +45,9 @@ _TEMPLATES = load_queries(PACKAGE, "functions.sql")
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where in the arguments a statement's own begin, and how many they are. `stepwise`: after them come the sizes of
-    its waves.
+    """The arguments of one statement among those of the function: their first index and number.
+
+    With `stepwise` the sizes of its waves follow.
     """
 
     first: int
@@ -55,11 +56,12 @@ class Span:
 
 
 class Functions:
-    """What opens and what commits a service's units of work: `open` and `commit` are the calls, `opened_by` and
-    `committed_by` the types of their arguments.
+    """The functions that open and commit a service's units of work.
 
-    `places` has the statements for rows and facts that are in the function. What it would return of a row type begins
-    at `loaded_at`, what is parked at `parked_at`.
+    `open` and `commit` are the calls, `opened_by` and `committed_by` the types of their arguments; `at_once` is one
+    call of both. `places` locates the arguments of each statement in `commit`; a statement without a place does not
+    fit into it. In the result of `open`, the columns of a row type begin at `loaded_at`, those of parked events at
+    `parked_at`.
     """
 
     def __init__(self, tables: Sequence[Table | Facts]) -> None:
@@ -134,14 +136,13 @@ class Functions:
         return draft
 
     def _write(self, draft: _Draft, sql: str, table: Table | Facts, *, stepwise: bool) -> None:
-        """A statement of the service's own; with `stepwise` once for each wave of versions, by their sizes."""
+        """Add a statement of a table; with `stepwise` it runs once for each wave of row versions."""
         types = _types(sql, table)
         self._is_full = self._is_full or len(draft.given) + len(types) + stepwise > ARGUMENTS_MAX
         if self._is_full:
             return
-        places = draft.take(
-            *types, as_arrays=stepwise
-        )  # each wave takes a part of them: they are read once, not each time
+        # Each wave takes a slice: as arrays they are parsed once, not for every wave.
+        places = draft.take(*types, as_arrays=stepwise)
         self.places[sql] = Span(places[0] - 1, len(places), stepwise)
         name = _table_of(table)
         if not stepwise:
@@ -154,9 +155,9 @@ class Functions:
 
 
 async def install(connection: Connection, functions: Functions) -> None:
-    """Make this release's functions where they are missing, and drop those of releases that are long gone.
+    """Create this release's functions if they are missing, and drop those of old releases.
 
-    To be called in a transaction that holds the lock of migrations.
+    Call it in a transaction that holds the lock of migrations.
     """
     queries = load_queries(PACKAGE, "migrations.sql")
     found = [row["hash"] for row in await connection.fetch(queries["functions"])]
@@ -169,13 +170,13 @@ async def install(connection: Connection, functions: Functions) -> None:
 
 
 async def is_installed(connection: Connection, functions: Functions) -> bool:
-    """Whether this release's functions are there."""
+    """Whether this release's functions exist."""
     rows = await connection.fetch(load_queries(PACKAGE, "migrations.sql")["functions"])
     return functions.hash in [row["hash"] for row in rows]
 
 
 class _Draft:
-    """A function while it is written: what it is given, what it returns, and what it does."""
+    """A function while it is generated: its arguments, its results and its body."""
 
     def __init__(self) -> None:
         self.given: list[str] = []
@@ -184,47 +185,47 @@ class _Draft:
         self._declared: list[str] = []
 
     def take(self, *types: str, as_arrays: bool = False) -> list[int]:
-        """So many arguments more; their numbers. Literals are declared as texts, unless wanted as arrays."""
+        """Add arguments of these types; returns their numbers. LITERALS are declared as text, unless `as_arrays`."""
         first = len(self.given) + 1
         self.given += types
         self._declared += types if as_arrays else ("text" if each in LITERALS else each for each in types)
         return list(range(first, first + len(types)))
 
     def value(self, number: int) -> str:
-        """The argument, as what it is."""
+        """The argument as an expression of its type."""
         kind, declared = self.given[number - 1], self._declared[number - 1]
         return f"${number}" if kind == declared else f"${number}::{kind}"
 
     def placed(self, sql: str, *places: int) -> str:
-        """The statement with these arguments in place of its own."""
+        """The statement with its parameters replaced by these arguments."""
         return _USED.sub(lambda match: self.value(places[int(match[1]) - 1]), sql)
 
     def arguments(self, after: int = 0) -> str:
-        """As they stand in a call."""
+        """The arguments of a call, numbered from `after` + 1."""
         both = zip(self.given, self._declared, strict=True)
         casts = (f"::text::{kind}" if kind in LITERALS and kind == declared else "" for kind, declared in both)
         return ", ".join(f"${number}{cast}" for number, cast in enumerate(casts, after + 1))
 
     def give(self, name: str, *types: str) -> list[str]:
-        """So many values more to return; their names."""
+        """Add results of these types; returns their names."""
         names = [f"{name}_{number}" for number in range(len(types))]
         self.returned += zip(names, types, strict=True)
         return names
 
     def do(self, guard: int, *statements: str) -> None:
-        """If argument `guard` is given."""
+        """Add statements that run if the argument `guard` is not null."""
         body = "\n".join(f"{each}\n;" for each in statements)
         self.body.append(_text("if_given", guard=guard, statements=body))
 
     def read(self, guard: int, name: str, types: Sequence[str], query: str) -> None:
-        """Return the columns of a query as arrays."""
+        """Add a query, whose columns are returned as arrays."""
         columns = [f"c{number}" for number in range(len(types))]
         names = ", ".join(self.give(name, *(f"{each}[]" for each in types)))
         arrays = ", ".join(f"array_agg(q.{c}::{each})" for c, each in zip(columns, types, strict=True))
         self.do(guard, _text("read", arrays=arrays, names=names, query=query, columns=", ".join(columns)))
 
     def write(self, table: str, guard: int, statement: str, *, counted: bool = True) -> None:
-        """Touch one row for each element, or raise."""
+        """Add a statement; with `counted` it must touch one row for each element."""
         check = [_text("check", table=table, wanted=f"cardinality({self.value(guard)})")] if counted else []
         self.do(guard, statement, *check)
 

@@ -14,23 +14,23 @@ from orderflow.core.fresh_records import FreshRecords
 from orderflow.core.postgres.recovery import decode_headers
 from orderflow.core.postgres.sessions import Connection, DatabaseSession, LockedError, connect
 from orderflow.core.postgres.transaction import number_literal
-from orderflow.core.store import Heard, OutboxRecord, StoreUnavailableError, beat_s, fair_share
+from orderflow.core.store import OutboxRecord, StoreUnavailableError, WakeUp, beat_s, fair_share
 
 SLOT_LOCKS = 1868981601
 PRESENCE_LOCKS = 1868981602
 CHANNEL = "orderflow_outbox"
 MOVED = " slots"
-"""Ends a notification that slots may change hands; any other says that rows are there."""
+"""Suffix of a notification that slots may change owners; all others announce rows."""
 
 MARKED_WITH_LOOK_MAX = 100
-"""So many rows are marked and passed over in one statement; for more, two are cheaper than the comparisons."""
+"""Up to this many rows are marked by the statement that reads the next; for more, two statements are cheaper."""
 
 LEAVE_S = 0.5
 SPACING_S = 0.02
 SETTINGS = {
-    # A mark that a crash of the server takes back only causes its rows to be published again.
+    # If a crash of the server loses a mark, its rows are only published again.
     "synchronous_commit": "off",
-    # Who holds a row that is to be marked holds up nobody else: it is marked later.
+    # A row that another session has locked must not hold up the others: it is marked later.
     "lock_timeout": "200",
 }
 
@@ -38,12 +38,13 @@ SETTINGS = {
 class PostgresOutboxReader:
     """See `core.store.OutboxReader`.
 
-    Owning is a lock of the server, so a reader whose connection is cut owns nothing, whatever it
-    believes: its next statement raises StoreUnavailableError, and `claim_slots` connects anew. A process that stands
-    still keeps its connection, so the others end it: `silence_s` after its last statement. `wait` sees to it that a
-    process that is alive is never that silent.
-    Rows that were offered to it are looked up in the table, but not read from it. Notifications that begin with
-    `own_name` are not heard. `forget` is called once, on close.
+    A slot is owned by a session lock on the server. So a reader that has lost its connection owns nothing, whatever
+    it believes: its next statement raises StoreUnavailableError, and `claim_slots` connects again. A suspended
+    process keeps its connection, so the other relays end it `silence_s` after its last statement; `wait` keeps a
+    living process from being silent for so long.
+
+    Of rows that were offered to it only the ids are read from the table. Notifications that begin with `own_name` are
+    ignored. `forget` is called once, on close.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class PostgresOutboxReader:
         self.usurped: Mapping[int, int] = {}
 
     async def claim_slots(self) -> frozenset[int]:
-        """One statement when nothing changes. Call it between batches: a slot given up may be taken at once."""
+        """Claim slots, by one statement if nothing changes. Call it between batches: others may take what it
+        gives up.
+        """
         if self._closed:
             raise StoreUnavailableError("the outbox reader is closed")
         await self._session.listen(CHANNEL)
@@ -87,16 +90,16 @@ class PostgresOutboxReader:
         return self.owned
 
     def offer(self, records: Sequence[OutboxRecord], before: Collection[int] | None) -> None:
-        """Rows that this process has committed, and what was unsent in their slots then."""
+        """Keep rows that this process has committed; `before` are the ids that were unsent in their slots then."""
         self._fresh.add(records, self.owned, before)
 
-    def hand_on(self) -> Sequence[OutboxRecord] | None:
-        return self._fresh.hand_on() if self.owned and self._session.is_open else None
+    def take_fresh(self) -> Sequence[OutboxRecord] | None:
+        return self._fresh.take_fresh() if self.owned and self._session.is_open else None
 
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         sent = list(acknowledged)
         slots = sorted(self.owned)
-        self._fresh.looking()
+        self._fresh.before_read()
         if slots and 0 < len(sent) <= MARKED_WITH_LOOK_MAX and self.held.isdisjoint(sent):
             pending = await self._mark_and_look(slots, limit, sent)
         else:
@@ -105,7 +108,7 @@ class PostgresOutboxReader:
                 sent = list(self.held)
             pending = await self._ask("outbox_unsent", slots, limit, sent) if slots else ()
         ids = [row[0] for row in pending]
-        self._fresh.looked(frozenset(ids))
+        self._fresh.after_read(frozenset(ids))
         return await self._records(ids)
 
     async def mark_sent(self, ids: Collection[int]) -> None:
@@ -120,19 +123,19 @@ class PostgresOutboxReader:
                 return
         self.held = await self._mark_free(list(ids))
 
-    async def wait(self, timeout_s: float) -> Heard:
+    async def wait(self, timeout_s: float) -> WakeUp:
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while (left_s := until - loop.time()) > 0:
-            # Also of one who is woken again and again, and never waits for long.
+            # In each turn, because a reader that is woken all the time never waits for long.
             next_s = await self._beat()
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, next_s)):
                     await self._woken.wait()
                 self._woken.clear()
                 moved, self._moved = self._moved, False
-                return Heard.SLOTS if moved else Heard.ROWS
-        return Heard.NOTHING
+                return WakeUp.SLOTS if moved else WakeUp.ROWS
+        return WakeUp.NONE
 
     async def close(self) -> None:
         if self._closed:
@@ -150,7 +153,7 @@ class PostgresOutboxReader:
             await self._session.close()
 
     async def _ask(self, query: str, *arguments: object) -> Sequence[asyncpg.Record]:
-        """On the connection that owns the slots or not at all."""
+        """Run a query on the connection that owns the slots; never on a new one."""
         return await self._session.fetch(self._queries[query], *arguments, reopen=False)
 
     async def _mark_and_look(self, slots: Sequence[int], limit: int, sent: Sequence[int]) -> Sequence[asyncpg.Record]:
@@ -172,7 +175,7 @@ class PostgresOutboxReader:
         return [found[number] for number in ids if number in found]
 
     async def _mark_free(self, ids: Sequence[int]) -> frozenset[int]:
-        """Mark what nobody holds; returns the others."""
+        """Mark the rows that nobody has locked; returns the others."""
         try:
             await self._ask("outbox_mark_free", ids)
             return frozenset(row[0] for row in await self._ask("outbox_unmarked", ids))
@@ -200,12 +203,12 @@ class PostgresOutboxReader:
             rows = await self._ask("outbox_take_slots", SLOT_LOCKS, free[: share - len(mine)])
             mine.update(row["slot"] for row in rows)
         if len(mine) < share:
-            # Somebody has more than his share, and learns it at once.
+            # Another reader has more than its share: notify it at once.
             await self._tell_moved()
         return frozenset(mine.difference(surplus))
 
     async def _beat(self) -> float:
-        """Say that this process is alive, unless it is about to by itself. Returns when to come back, in s."""
+        """Send a heartbeat if no statement was sent recently; returns the time until the next one, in s."""
         silence_max_s = beat_s(self._silence_s)
         if not self._session.is_open or self._session.is_busy:
             return silence_max_s
@@ -222,7 +225,7 @@ class PostgresOutboxReader:
         await self._ask("outbox_notify", CHANNEL, self._own_name + MOVED)
 
     def _heard(self, channel: str, payload: str) -> None:
-        """What this process itself has sent is for the others."""
+        """Wake up, except from notifications of this process itself."""
         if payload.startswith(self._own_name):
             return
         if payload.endswith(MOVED):
@@ -253,9 +256,9 @@ def _record(row: asyncpg.Record) -> OutboxRecord:
 
 
 class RelayNotifier:
-    """Wakes the relays of other processes, outside every business transaction.
+    """Notifies the relays of other processes, outside every business transaction.
 
-    Calls `send` at once when asked, and again after `SPACING_S` for all who asked in between.
+    `notify` calls `send` at once; calls within the next SPACING_S share one more.
     """
 
     def __init__(self, send: Callable[[], Awaitable[object]]) -> None:

@@ -66,7 +66,9 @@ class MigrationSequence:
 
     @classmethod
     def from_folder(cls, name: str, folder: Traversable, tables: Sequence[Table | Facts] = ()) -> MigrationSequence:
-        """Read a folder (a `pathlib.Path` is one). Raises ValueError, FileNotFoundError."""
+        """Read a folder (a `pathlib.Path` is one). Raises ValueError: no folder, or a wrong name or number."""
+        if not folder.is_dir():
+            raise ValueError(f"{name}: there is no folder {folder}; make it, and list its files as package data")
         found: list[Migration] = []
         for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
             if not file.name.endswith(".sql"):
@@ -98,7 +100,8 @@ async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) 
     """Apply what is pending, in the order of `sequences`; several processes may do so at once.
 
     Each migration commits with its record or not at all. Raises SchemaBehindError for one that was edited
-    after it was applied, StoreUnavailableError, DataRefusedError (data that a new rule forbids).
+    after it was applied, StoreUnavailableError, DataRefusedError (data that a new rule forbids), ValueError (SQL that
+    PostgreSQL does not understand).
     """
     queries = load_queries(PACKAGE, "migrations.sql")
     done: list[Applied] = []
@@ -115,12 +118,26 @@ async def apply(connection: Connection, sequences: Sequence[MigrationSequence]) 
                         await functions.install(connection, unit)
                     return done
                 sequence, migration = waiting[0]
-                await connection.execute(migration.statements)
+                await _run(connection, sequence, migration)
                 await connection.execute(
                     queries["record"], sequence.name, migration.number, migration.name, migration.checksum
                 )
             done.append(Applied(sequence.name, migration.number, migration.name))
             reached(Point.MIGRATION_APPLIED)
+
+
+async def _run(connection: Connection, sequence: MigrationSequence, migration: Migration) -> None:
+    try:
+        await connection.execute(migration.statements)
+    except asyncpg.InsufficientPrivilegeError:
+        raise
+    except asyncpg.SyntaxOrAccessError as error:
+        file = f"{migration.number:04}_{migration.name}.sql"
+        before = migration.statements[: int(error.position or 1) - 1]
+        where = f", line {before.count(chr(10)) + 1}" if error.position else ""
+        raise ValueError(
+            f"the migration {file} of {sequence.name} fails{where}: {error}. Nothing of it was kept; mend the file"
+        ) from error
 
 
 def unit_of_work(sequences: Sequence[MigrationSequence]) -> Functions | None:
@@ -205,7 +222,8 @@ async def verify_machine(database: Asks, machine: StateMachine) -> None:
     extra = _sentence("also allows", stored - expected)
     told = "; ".join(part for part in (lacking, extra) if part)
     raise SchemaBehindError(
-        f"the state machine {machine.name!r} of the database {told}: run `orderflow migrate` with this release"
+        f"the state machine {machine.name!r} of the database {told}. If a migration of this release changes "
+        f"`state_transitions` accordingly, {WHAT_TO_RUN}; if none does, add one"
     )
 
 

@@ -1,8 +1,8 @@
-"""Sessions with one database: how each one, whoever uses it, is opened, configured, checked and given up.
+"""Database sessions: how every one is opened, configured, checked and closed.
 
-`connect` opens all of them. `Connections` lends some to many, `DatabaseSession` keeps one that comes back by itself.
-Errors of the driver, of PostgreSQL and of the network become those of the store port in one place, `translated`,
-which decides too which of them end a session.
+`connect` opens all of them. `Connections` is a pool, `DatabaseSession` a single connection that is opened again when
+it is lost. Errors of the driver, of PostgreSQL and of the network are translated into those of the store port in one
+place, `translated`, which also decides which of them end a session.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ READ_ONLY = (
     "the server is read-only, as a standby is, or one after a failover: waiting for one that can be written to"
 )
 ILLEGAL_TRANSITION = "OF001"
-"""The SQLSTATE of a transition that the database refuses."""
+"""The SQLSTATE of a refused state transition."""
 
 TRANSACTION_POOLING = (
     "between us and PostgreSQL stands a pooler that gives every transaction another session, and that cannot work: "
@@ -36,12 +36,12 @@ TRANSACTION_POOLING = (
 )
 
 SESSION_LIVES_CLASSES = frozenset({"40", "55"})
-"""The server has chosen another transaction over ours, or would not wait for a lock: the session is as it was."""
+"""Classes of errors after which the session is intact: another transaction had precedence, or held a lock."""
 
 LOCK_NOT_AVAILABLE = "55P03"
 
 STRAY_STATES = frozenset({"26000", "42P05"})
-"""A prepared statement that is not there, or is there already."""
+"""A prepared statement is missing or exists already: signs of transaction pooling."""
 
 UNAVAILABLE_CLASSES = frozenset({"08", "28", "40", "53", "55", "57", "58", "F0", "XX"})
 UNAVAILABLE_STATES = frozenset({"0A000", "25006", "25P03", "25P04", "42501"})
@@ -51,37 +51,37 @@ BEHIND_STATES = frozenset({"3D000", "3F000", "42P01", "42703", "42704", "42883",
 
 
 class ReadOnlyServerError(StoreUnavailableError):
-    """The server that answers cannot be written to."""
+    """The server is read-only."""
 
     def __init__(self) -> None:
         super().__init__(READ_ONLY)
 
 
 class LockedError(StoreUnavailableError):
-    """Another session holds what was asked for, and did not let go in time."""
+    """A lock was not granted in time: another session holds it."""
 
 
 class TransactionPoolingError(StoreUnavailableError):
-    """A pooler stands in between that keeps no session for its client."""
+    """A pooler between us and PostgreSQL does not keep one session per client."""
 
     def __init__(self) -> None:
         super().__init__(TRANSACTION_POOLING)
 
 
 def shows_transaction_pooling(error: BaseException) -> bool:
-    """Whether one session's statements have gone to several, or a transaction was refused as such (by PgBouncer)."""
+    """Whether the error shows that a pooler has spread one session's statements over several."""
     if not isinstance(error, asyncpg.PostgresError):
         return False
     return error.sqlstate in STRAY_STATES or "pooling mode" in str(error)
 
 
 def translate(error: Exception) -> Exception | None:
-    """The port's error for a driver's error; None if it is a defect of ours and should stay as it is.
+    """The port's error for a driver's error; None for a defect of ours, which is left as it is.
 
-    Beside the plain cases: a cached plan that a migration has made void (0A000) and a right that the role
-    lacks (42501) are mended without any change of the data, so the caller waits. Class 42 (syntax) about
-    things that do not exist means that the schema is not the one of this release; the rest of that class
-    is a wrong statement of ours, which neither waiting nor parking an event would mend: it stays loud.
+    A cached plan that a migration has invalidated (0A000) and a missing privilege (42501) are repaired without any
+    change of data, so they count as unavailability: the caller waits. Class 42 errors about things that do not exist
+    mean that the schema is not this release's. The rest of that class are wrong statements: neither waiting nor
+    parking an event would help, so they stay loud.
     """
     if isinstance(error, asyncpg.PostgresError):
         return _from_state(error, getattr(error, "sqlstate", None) or "")
@@ -147,15 +147,16 @@ def _from_state(error: asyncpg.PostgresError, state: str) -> Exception | None:
 
 
 class Endable(Protocol):
-    """What can be cut off without a word: a connection."""
+    """A connection that can be cut."""
 
     def terminate(self) -> None: ...
 
 
 @contextmanager
 def unwritable() -> Iterator[None]:
-    """A block that turns changes into statements: what cannot become one (a value that no codec takes, a row without
-    a table) is refused as the database refuses data. Left as a defect it would come again with its batch for ever.
+    """For a block that turns changes into statements: values that no codec takes, or rows without a table, raise
+    DataRefusedError, as if the database refused them. Left as defects they would be retried with their batch for
+    ever.
     """
     try:
         yield
@@ -164,10 +165,10 @@ def unwritable() -> Iterator[None]:
 
 
 class translated:  # noqa: N801  # reads as a statement: `with translated(connection):`
-    """A block in which the driver is called: its errors leave as the port's. Cheap, for hot paths.
+    """For a block that calls the driver: its errors leave as the port's. Cheap enough for hot paths.
 
-    This is where a session ends: after an error that leaves it in doubt, or that another server may not have, its
-    connection is cut, so that whoever holds it sees that it is closed and opens another.
+    After an error that leaves the session in doubt, or that another server may not have, the connection is cut: its
+    holder finds it closed, and opens another.
     """
 
     __slots__ = ("_connection",)
@@ -207,17 +208,17 @@ ANSWER_GRACE_S = 2.0
 STATEMENT_TIMEOUT_MS = 30_000
 LOCK_TIMEOUT_MS = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 8_000
-"""A process that stands still in the middle of a batch leaves its keys to others after that."""
+"""A process that is suspended in a batch loses its locks after this time, so that others can go on."""
 
 LOCK_WAIT_S = 3.0
-"""A statement that waits longer for a lock waits for somebody who stands still: batches take ms."""
+"""A statement that waits longer than this for a lock waits for a stalled session: batches take milliseconds."""
 
 _QUERIES = load_queries("orderflow.core.postgres", "sessions.sql")
 Fetch = Callable[..., Awaitable[Sequence[asyncpg.Record]]]
 
 
 async def require_no_lock_wait(fetch: Fetch) -> None:
-    """Raises StoreUnavailableError: statements in this database wait for a lock, and this session holds it."""
+    """Raises StoreUnavailableError, naming the session that holds a lock for which others have waited too long."""
     for pid, application, role, for_s in await fetch(_QUERIES["lock_wait"], LOCK_WAIT_S):
         raise StoreUnavailableError(
             f"statements have waited for a lock for {for_s:.0f} s. Session {pid} ({application or 'no name'}, role "
@@ -226,7 +227,7 @@ async def require_no_lock_wait(fetch: Fetch) -> None:
 
 
 async def clock_ms(fetch: Fetch) -> int:
-    """The time of the server, since the epoch."""
+    """The server's time in ms since the epoch."""
     rows = await fetch(_QUERIES["clock"])
     return int(rows[0][0])
 
@@ -240,17 +241,17 @@ async def connect(
     settings: Mapping[str, str] | None = None,
     writable: bool = True,
 ) -> Connection:
-    """Open one session with everything pinned that its user relies on; `settings` are the user's own.
+    """Open a session with all settings pinned that the caller relies on; `settings` are the caller's own.
 
-    `lookups_only`: every statement finds rows by key, so the planner may not choose to read a whole table.
-    It would on a table that was empty when the plan was made, and keep to that plan when it is full. One
-    plan serves all batches: planning anew, which the server prefers for batches of one, costs more than running.
-    Keep-alives end the session of a peer that is gone within about 8 s, and with it its locks; a server that
-    does not even say that its statement timed out (0: never) is given up `ANSWER_GRACE_S` later.
-    A URL that names several hosts is tried host by host for a server that can be written to, as the one before a
-    failover can no more. Only who is not to write (`writable` false) gets one that is read-only if there is no other.
+    `lookups_only`: every statement finds rows by key, so the planner must not choose to scan a table. It would for a
+    table that was empty when the plan was made, and would keep that plan when the table is full. One generic plan
+    serves all batches, because planning again, which the server prefers for batches of one, costs more than running.
+    Keep-alives end the session of a dead peer within about 8 s, and release its locks. If the server does not report
+    that a statement timed out (0: never), the connection is given up ANSWER_GRACE_S later.
+    A URL with several hosts is tried host by host until one is writable, since a failover leaves the old primary
+    read-only. With `writable` false a read-only server will do if there is no other.
     Raises StoreUnavailableError (ReadOnlyServerError, TransactionPoolingError), SchemaBehindError (no such database),
-    ValueError (a URL that is none, or names a file that cannot be read).
+    ValueError (an invalid URL, or one that names a file that cannot be read).
     """
     require_tls_files(url)
     places = _places(url)
@@ -274,13 +275,16 @@ async def connect(
 
 
 def is_read_only(connection: Connection) -> bool:
-    """Whether the server has said so, at the beginning or since. A pooler in between does not pass that on."""
-    said = connection.get_settings()
-    return "on" in (getattr(said, "default_transaction_read_only", "off"), getattr(said, "in_hot_standby", "off"))
+    """Whether the server has reported so, at the start or since. Poolers do not pass that on."""
+    reported = connection.get_settings()
+    return "on" in (
+        getattr(reported, "default_transaction_read_only", "off"),
+        getattr(reported, "in_hot_standby", "off"),
+    )
 
 
 async def leave(connection: Connection) -> None:
-    """Close in good order, or cut off what does not answer."""
+    """Close gracefully; cut the connection if the server does not answer."""
     try:
         await connection.close(timeout=CLOSE_TIMEOUT_S)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
@@ -310,7 +314,9 @@ async def _open(
 
 
 async def _configure(connection: Connection, url: str, pinned: Mapping[str, str], writable: bool) -> None:
-    """Settings are made here and not at startup, where a pooler refuses them or passes over them without a word."""
+    """Apply the settings. Poolers refuse or silently ignore them as startup parameters, so they are set by a
+    statement.
+    """
     try:
         rows = await connection.fetch(_QUERIES["configure"], list(pinned), list(pinned.values()))
         pid, read_only, _ = rows[0]
@@ -325,9 +331,10 @@ async def _configure(connection: Connection, url: str, pinned: Mapping[str, str]
 
 
 async def _require_session(connection: Connection, url: str, pid: int) -> None:
-    """Raises TransactionPoolingError if the pooler in between does not keep server session `pid` for this one alone.
+    """Raises TransactionPoolingError if the pooler does not reserve server session `pid` for this connection.
 
-    While another session of ours is in a transaction, it must have another server process, and we the same as before.
+    While another connection of ours is in a transaction, it must have another server process, and this one the same
+    as before.
     """
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
@@ -340,7 +347,7 @@ async def _require_session(connection: Connection, url: str, pid: int) -> None:
             finally:
                 other.terminate()
     except TimeoutError:
-        # A pooler whose server sessions are all taken has kept them for their clients.
+        # A pooler that has no free server session reserves them for their clients.
         return
 
 
@@ -365,7 +372,7 @@ def _pinned(statement_timeout_ms: int, lookups_only: bool) -> dict[str, str]:
         "tcp_keepalives_count": "3",
         "tcp_user_timeout": "8000",
         "jit": "off",
-        # A bitmap scan leaves what it has found dead in an index to the next scan, which here comes soon.
+        # A bitmap scan does not mark dead index entries as such: the next scan, which comes soon, reads them again.
         "enable_bitmapscan": "off",
     }
     if lookups_only:
@@ -379,10 +386,10 @@ def _pinned(statement_timeout_ms: int, lookups_only: bool) -> dict[str, str]:
 
 
 class Connections:
-    """Lends connections, the last one given back first, opening up to `limit` as they are needed.
+    """A pool that opens up to `limit` connections as needed, and lends the most recently returned one first.
 
-    Leaner than the driver's pool: nothing is reset between uses, because every user here ends its
-    transaction and sets nothing.
+    It is leaner than the driver's pool: nothing is reset between uses, because every user ends its transaction and
+    changes no settings. Waiting for a connection takes `patience_s` at most.
     """
 
     def __init__(
@@ -418,7 +425,7 @@ class Connections:
         return Usage(len(self._lent), self._limit, self._waiting)
 
     async def acquire(self) -> Connection:
-        """Raises StoreUnavailableError: closed, unreachable, or none came free within the patience."""
+        """Borrow a connection. Raises StoreUnavailableError: closed, unreachable, or none came free in time."""
         if self._closed:
             raise StoreUnavailableError("the store is closed")
         if self._free.locked():
@@ -434,7 +441,7 @@ class Connections:
         return connection
 
     def release(self, connection: Connection, *, reusable: bool) -> None:
-        """Give back; one that is not reusable, or whose server has become read-only, is cut off at once."""
+        """Return a connection; one that is not reusable, or whose server has become read-only, is cut."""
         self._lent.discard(connection)
         if reusable and not self._closed and not connection.is_closed() and not is_read_only(connection):
             self._idle.append(connection)
@@ -443,11 +450,11 @@ class Connections:
         self._free.release()
 
     async def fetch(self, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
-        """One statement, which is one transaction. Raises as `acquire`, DataRefusedError, SchemaBehindError."""
+        """Run one statement as one transaction. Raises as `acquire`; DataRefusedError, SchemaBehindError."""
         return await self.fetch_on(await self.acquire(), statement, *arguments)
 
     async def fetch_on(self, connection: Connection, statement: str, *arguments: object) -> Sequence[asyncpg.Record]:
-        """The same on a connection that was acquired, which is given back."""
+        """As `fetch`, on an acquired connection, which is returned afterwards."""
         ended = False
         try:
             with translated(connection):
@@ -460,7 +467,7 @@ class Connections:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Several statements, of which all stay or none. Raises as `fetch`."""
+        """Run several statements in one transaction. Raises as `fetch`."""
         connection = await self.acquire()
         ended = False
         try:
@@ -501,10 +508,10 @@ class Connections:
 
 
 class DatabaseSession:
-    """One connection, used for one statement at a time, that is opened again after it was lost or given up.
+    """One connection for one statement at a time, which is opened again after it was lost.
 
-    `open` makes a new one. `begin` is awaited with each new connection before anything else; `on_notify` gets
-    (channel, payload); `on_connect` is called for each new connection, `on_loss` when one that was open is gone.
+    `open` makes a new one. `begin` is awaited with each new connection before anything else. `on_notify` gets
+    (channel, payload) of notifications. `on_connect` is called for each new connection, `on_loss` when one is lost.
     """
 
     def __init__(
@@ -524,7 +531,7 @@ class DatabaseSession:
         self._on_loss = on_loss
         self._connection: Connection | None = None
         self._channels: list[str] = []
-        self._heard: set[str] = set()
+        self._listening: set[str] = set()
         self._turn = asyncio.Lock()
         self._closed = False
 
@@ -534,13 +541,13 @@ class DatabaseSession:
 
     @property
     def is_busy(self) -> bool:
-        """A statement is under way."""
+        """Whether a statement is running."""
         return self._turn.locked()
 
     async def fetch(self, statement: str, *arguments: object, reopen: bool = True) -> Sequence[asyncpg.Record]:
-        """Raises StoreUnavailableError, DataRefusedError, SchemaBehindError.
+        """Run one statement. With `reopen` false a lost connection raises, as for locks that were lost with it.
 
-        Not to `reopen`: what the caller relies on is lost with the connection.
+        Raises StoreUnavailableError, DataRefusedError, SchemaBehindError.
         """
         async with self._turn:
             connection = await self._open(reopen=reopen)
@@ -551,19 +558,19 @@ class DatabaseSession:
                 self._used(connection)
 
     async def listen(self, channel: str) -> None:
-        """Hear this channel on the present connection and on every later one. Raises as `fetch`."""
+        """Listen to a channel, on the present connection and every later one. Raises as `fetch`."""
         if channel in self._channels:
             return
         self._channels.append(channel)
         async with self._turn:
             connection = await self._open()
             try:
-                await self._hear(connection, channel)
+                await self._listen(connection, channel)
             finally:
                 self._used(connection)
 
     def abort(self) -> None:
-        """Close for good without a word to the server."""
+        """Close for good, without telling the server."""
         self._closed = True
         self._drop()
 
@@ -586,14 +593,14 @@ class DatabaseSession:
             connection.terminate()
             raise StoreUnavailableError("the session was closed")
         self._connection = connection
-        self._heard.clear()
+        self._listening.clear()
         connection.add_termination_listener(self._lost)
         try:
             if self._begin is not None:
                 with translated(connection):
                     await self._begin(connection)
             for channel in self._channels:
-                await self._hear(connection, channel)
+                await self._listen(connection, channel)
         except BaseException:
             self._drop()
             raise
@@ -601,11 +608,11 @@ class DatabaseSession:
             self._on_connect()
         return connection
 
-    async def _hear(self, connection: Connection, channel: str) -> None:
-        if channel not in self._heard:
+    async def _listen(self, connection: Connection, channel: str) -> None:
+        if channel not in self._listening:
             with translated(connection):
                 await connection.add_listener(channel, self._notified)
-            self._heard.add(channel)
+            self._listening.add(channel)
 
     def _used(self, connection: Connection) -> None:
         self.used_at = asyncio.get_running_loop().time()
@@ -620,13 +627,13 @@ class DatabaseSession:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
-            self._tell()
+            self._report_loss()
 
     def _lost(self, connection: object) -> None:
         if connection is self._connection:
             self._connection = None
-            self._tell()
+            self._report_loss()
 
-    def _tell(self) -> None:
+    def _report_loss(self) -> None:
         if self._on_loss is not None and not self._closed:
             self._on_loss()

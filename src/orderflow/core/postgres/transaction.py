@@ -1,6 +1,7 @@
-"""One unit of work on PostgreSQL: what is given to its two calls, what comes back, and the transaction around them.
+"""One unit of work on PostgreSQL: the arguments of its two calls, their results, and the transaction around them.
 
-The functions that it calls are made in `functions`. They are given arrays, one a column, for the whole batch at once.
+The functions that it calls are generated in `functions`. Their arguments are arrays, one per column, for a whole
+batch.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ from orderflow.core.store import (
 GIVE_BACK_TIMEOUT_S = 5.0
 T = TypeVar("T")
 Literal = Callable[[Any], str]
-"""Writes the values of an array as PostgreSQL reads them."""
+"""Formats the values of an array as a PostgreSQL literal."""
 
 
 class PostgresTransaction:
-    """See `core.store.Transaction`. `on_published` is called after the commit with its outbox rows, and with what was
-    unsent in their slots before them (None: not known).
+    """See `core.store.Transaction`. `on_published` is called after the commit with its outbox rows, and the ids of
+    earlier unsent rows in their slots (None: unknown).
 
-    What is rare (events that are parked, tried again, edited or released, and operators' acts) is written beside the
-    function, by statements of its own in an open transaction.
+    Most units of work are two function calls. Rare changes (parked, reparked, edited or released events, and entries
+    of the operators' log) are written by separate statements, in an explicit transaction.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class PostgresTransaction:
         with translated(self._open):
             record = await self._open.fetchrow(self._unit.functions.open, *given)
         assert record is not None
-        # Without locks nothing is held: there is nothing to give back.
+        # Without locks the session holds nothing that has to be released.
         self._asked = bool(plan.locks)
         snapshot = self._unit.snapshot(plan, record)
         self._known, self._streams = snapshot.known, snapshot.emitted
@@ -139,7 +140,7 @@ class PostgresTransaction:
     async def _write(
         self, changes: Changes, given: Sequence[object], apart: Sequence[SqlStatement]
     ) -> asyncpg.Record | None:
-        """The function, and what is not in it, in a transaction that stays open."""
+        """Call the function and run the separate statements, in a transaction that stays open."""
         self._begun = True
         with translated(self._open):
             await self._open.execute("BEGIN")
@@ -185,7 +186,7 @@ class PostgresTransaction:
         return self._connection
 
     async def _send(self, last: Awaitable[T]) -> T:
-        """The call that ends it: once it has gone out, it may have been carried out, whatever comes back."""
+        """Await the call that ends the unit of work: once it is sent it may take effect, whatever comes back."""
         reached_when_sent(Point.TX_SENT)
         with unwritable(), translated(self._open):
             return await last
@@ -196,15 +197,15 @@ class PostgresTransaction:
         _require(touched, expected, "parked_events")
 
     async def _execute(self, sql: str, *arguments: Any) -> int:
-        """Returns how many rows were touched."""
+        """Run a statement; returns how many rows it has touched."""
         with translated(self._open):
             status = await self._open.execute(sql, *arguments)
         return int(status.rpartition(" ")[2])
 
     async def _give_back(self, connection: Connection) -> bool:
-        """Take back what was written and give up all locks: whether the connection is fit for another use.
+        """Roll back and release all locks; returns whether the connection can be used again.
 
-        It waits for a statement that was cancelled.
+        It waits for a cancelled statement to end.
         """
         if connection.is_closed():
             return False
@@ -228,7 +229,7 @@ def _require(touched: int, expected: int, table: str) -> None:
 
 
 class UnitOfWork:
-    """What a service's functions are given, and what their answers mean."""
+    """Builds the arguments of a service's two functions, and reads their results."""
 
     def __init__(self, tables: Sequence[Table | Facts]) -> None:
         self.functions = Functions(tables)
@@ -238,7 +239,7 @@ class UnitOfWork:
         self._committing = _literals(self.functions.committed_by)
 
     def plan(self, plan: Plan, longest_wait_ms: int) -> list[object]:
-        """The arguments that open it. What is due later than the longest wait from now is due."""
+        """The arguments of the opening call. Events due later than `longest_wait_ms` from now count as due."""
         named = [message for message in plan.messages if message[1] is not None]
         keys, identities = [key for key, _ in named], [identity for _, identity in named]
         parked = plan.parked or ParkedQuery((), 0)
@@ -247,14 +248,16 @@ class UnitOfWork:
             row_ids.setdefault(ref.type, []).append(ref.id)
         loads = [row_ids.pop(each, None) for each in self._loads]
         if row_ids:
-            raise LookupError(f"no Table was given for {', '.join(each.__name__ for each in row_ids)}")
+            raise LookupError(
+                f"the service's `tables` lack {', '.join(each.__name__ for each in row_ids)}: add it there"
+            )
         batch = list(dict.fromkeys(key for key, _ in plan.messages))
         waiting = list(dict.fromkeys(parked.keys))
         head = [plan.consumer, plan.locks or None, keys or None, identities or None, batch or None, plan.depth_max]
         return _written([*head, waiting or None, parked.limit, parked.due, longest_wait_ms, *loads], self._opening)
 
     def snapshot(self, plan: Plan, record: asyncpg.Record) -> Snapshot:
-        """What the function has returned."""
+        """The snapshot that the opening call has returned."""
         known: dict[tuple[str, str], Any] = {}
         depth: dict[str, int] = {}
         emitted: dict[tuple[str, str], int] = {}
@@ -275,9 +278,9 @@ class UnitOfWork:
     def changes(
         self, changes: Changes, locks: Sequence[int], known: Container[object], streams: Container[object]
     ) -> tuple[list[object], list[SqlStatement]]:
-        """The arguments that commit it, and what is to be written apart.
+        """The arguments of the committing call, and the statements that have no place in it.
 
-        Raises LookupError, TypeError, ValueError: something cannot become a statement.
+        Raises LookupError, TypeError, ValueError for changes that cannot be written as SQL.
         """
         given: list[object] = [None] * len(self.functions.committed_by)
         given[0] = changes.consumer
@@ -307,7 +310,7 @@ class UnitOfWork:
         return _written(given, self._committing), apart
 
     def _fill(self, given: list[object], changes: Changes) -> list[SqlStatement]:
-        """Put the rows and facts in their places; returns what has none."""
+        """Put the rows and facts into their arguments; returns the statements without a place there."""
         apart: list[SqlStatement] = []
         for statement in self.mappings.statements(changes):
             if not statement.sql:
@@ -344,7 +347,9 @@ class UnitOfWork:
 def published(
     records: Sequence[OutboxRecord], answer: asyncpg.Record | None
 ) -> tuple[list[OutboxRecord], Sequence[int] | None]:
-    """The outbox rows of a batch with the ids and times that they were given, and what was unsent in their slots."""
+    """The outbox rows with their assigned ids and times, and the ids of earlier unsent rows in their slots (None:
+    unknown).
+    """
     if not records or answer is None:
         return [], None
     ids, times, before = answer[0], answer[1], answer[2]
@@ -364,7 +369,7 @@ def _outbox(records: Sequence[OutboxRecord]) -> list[Values]:
 
 
 def _intents(opened: Sequence[OpenIntent], lease_ms: int | None) -> list[Values]:
-    """`lease_ms` in place of their own delay, if given."""
+    """The columns of these intents; their delay is `lease_ms`, if given."""
     return [
         (
             o.intent.key,
@@ -381,7 +386,7 @@ def _intents(opened: Sequence[OpenIntent], lease_ms: int | None) -> list[Values]
 
 
 class Mappings:
-    """The tables of a service, in the order in which they are written."""
+    """Turns rows and facts into the statements of a service's tables, in the order in which these are written."""
 
     def __init__(self, tables: Sequence[Table | Facts]) -> None:
         self._tables = tuple(tables)
@@ -391,11 +396,11 @@ class Mappings:
         }
 
     def columns(self, row_type: type[Row]) -> Columns:
-        """Those that a row of this type is loaded from."""
+        """The columns from which a row of this type is loaded."""
         return self._columns[row_type]
 
     def statements(self, changes: Changes) -> list[SqlStatement]:
-        """What to run, in order, for the rows and facts of a batch. Raises LookupError for unknown types."""
+        """The statements for the rows and facts of a batch, in order. Raises LookupError for unknown types."""
         written: dict[type, list[Any]] = {}
         for struct in (*changes.rows, *changes.facts):
             written.setdefault(type(struct), []).append(struct)
@@ -453,7 +458,7 @@ class Columns:
                 self._readers.append((index, plain))
 
     def arrays(self, structs: Iterable[msgspec.Struct]) -> list[Sequence[object]]:
-        """One array a field."""
+        """The structs as arrays, one per field."""
         if len(self._names) == 1:
             columns: list[Sequence[object]] = [[self._get(struct) for struct in structs]]
         else:
@@ -463,7 +468,7 @@ class Columns:
         return columns
 
     def build(self, record: Iterable[object]) -> msgspec.Struct:
-        """The struct of a record whose columns are the fields, in order. Raises ValueError if they are not."""
+        """Build a struct from a record with one column per field, in order. Raises ValueError if it has others."""
         values = list(record)
         for index, read in self._readers:
             if values[index] is not None:
@@ -476,7 +481,7 @@ def _type_of(table: Table | Facts) -> type[Row] | type[Fact]:
 
 
 def _waves(rows: Sequence[Row]) -> list[dict[object, Row]]:
-    """The first version of each row, then the second, and so on."""
+    """The versions of the rows in waves: the first version of each, then the second, and so on."""
     waves: list[dict[object, Row]] = []
     seen: dict[object, int] = {}
     for row in rows:
@@ -489,7 +494,7 @@ def _waves(rows: Sequence[Row]) -> list[dict[object, Row]]:
 
 
 def text_literal(values: Sequence[str | None]) -> str:
-    """An array of texts as PostgreSQL writes it. Raises TypeError for what is no text."""
+    """An array of texts as a PostgreSQL literal. Raises TypeError for other values."""
     if not values:
         return "{}"
     try:
@@ -502,7 +507,7 @@ def text_literal(values: Sequence[str | None]) -> str:
 
 
 def number_literal(values: Sequence[int | bool | None]) -> str:
-    """An array of integers or booleans as PostgreSQL writes it: but for its brackets it is JSON's."""
+    """An array of integers or booleans as a PostgreSQL literal: as in JSON, except for the brackets."""
     return f"{{{msgspec.json.encode(values)[1:-1].decode()}}}"
 
 
@@ -513,7 +518,7 @@ def _quoted(value: str | None) -> str:
 
 
 def _literals(kinds: Sequence[str]) -> Sequence[tuple[int, Literal]]:
-    """Which arguments are passed as literals, and how each is written."""
+    """The indexes of the arguments that are passed as literals, each with its formatter."""
     found = [(place, kind) for place, kind in enumerate(kinds) if kind in LITERALS]
     return [(place, text_literal if kind == "text[]" else number_literal) for place, kind in found]
 

@@ -1,8 +1,8 @@
-"""A member of a consumer group on the PostgreSQL log: its lease, what it holds, reads and commits.
+"""A member of a consumer group on the PostgreSQL log: its lease, its partitions, and the offsets that it commits.
 
-Records come by three ways, one truth: a notice brings a small batch along, a notice or a renewal of the lease says
-that there is more than was read, and then the table is read. Whatever came is handed out under a lease that has
-certainly not run out, by this process's own clock: a process that stood still finds old notices in its socket.
+A notice may carry the records of a small batch. Otherwise a notice, or the renewal of the lease, says that there is
+more to read, and the table is read. Records are handed out only while the lease certainly runs by this process's own
+clock: a process that was suspended finds old notices in its socket.
 """
 
 from __future__ import annotations
@@ -26,23 +26,26 @@ from orderflow.core.postgres_log.records import Notice, Place, RecordCodec, Topi
 from orderflow.core.transport import POLL_BYTES_MAX, ConsumerRecord, TransportUnavailableError
 
 COMMIT_EVERY_S = 0.5
-"""Committed offsets are written together, so long after they were noted; a crash only causes redelivery."""
+"""Noted offsets are written together after this time; a crash before that only causes redelivery."""
 
 BUFFERED_MAX = 500
-"""A member that does not poll keeps no more records than that of notices, and reads the rest from the table later."""
+"""A member that does not poll keeps at most this many records from notices, and reads the rest from the table
+later.
+"""
 
 RECONNECT_S = 0.5
 LOOK_AGAIN_S = 0.5
-"""So long after partitions have changed hands their ends are asked for once more."""
+"""When partitions have changed owners, their ends are asked for once more after this time."""
 
 LEAVE_TIMEOUT_S = 3.0
 _PARTITION = itemgetter(0)
 
 
 class OffsetWriter:
-    """`write` writes what is noted at that moment, and leaves it noted when it fails; `noted`: whether anything is.
+    """Writes noted offsets soon, until none is left.
 
-    `notify` hears of each failure.
+    `write` writes all offsets that are noted, and leaves them noted if it fails. `noted` returns whether there are
+    any. `notify` gets each error.
     """
 
     def __init__(
@@ -54,32 +57,32 @@ class OffsetWriter:
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
-        """Something was noted: it is written within `COMMIT_EVERY_S`, or as soon as that works again."""
+        """Write what is noted within COMMIT_EVERY_S, or as soon as that works again."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write_soon(), name="postgres-log-offsets")
 
     async def stop(self) -> None:
-        """Write nothing any more."""
+        """Stop writing."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
 
     async def _write_soon(self) -> None:
-        """Go on until nothing is noted: what is noted while this runs is left to it."""
+        """Write until nothing is noted, including what is noted meanwhile."""
         while self._noted():
             await asyncio.sleep(COMMIT_EVERY_S)
             try:
                 await self._write()
-            except Exception as error:  # noqa: BLE001  # whatever it is, what was noted stays so and is written later
+            except Exception as error:  # noqa: BLE001  # whatever it is, the offsets stay noted and are written later
                 self._notify(error)
 
 
 @dataclass(slots=True, eq=False)
 class HeldPartition:
-    """A partition held since `generation`.
+    """A partition that this member holds since `generation`.
 
-    `position` is the next offset to hand out, `next` the next to read. `known` is where the partition ended by the
-    server's word, `end` also by that of notices, which is only reason enough to look.
+    `position` is the next offset to hand out, `next` the next to read. `known` is the end of the partition as the
+    server reported it. `end` may come from a notice too: that is a reason to read, but no proof.
     """
 
     partition_id: int
@@ -96,7 +99,7 @@ class HeldPartition:
         return self.end > self.next
 
     def add(self, records: Sequence[ConsumerRecord]) -> None:
-        """Records that were read, in order; those that came before by another way are passed over."""
+        """Buffer records in order, without those that have arrived before by another way."""
         if records and records[0].offset < self.next:
             records = [record for record in records if record.offset >= self.next]
         if records:
@@ -104,7 +107,7 @@ class HeldPartition:
             self.next = records[-1].offset + 1
 
     def take(self, limit: int) -> list[ConsumerRecord]:
-        """Up to so many of the records that are buffered, which some are."""
+        """Take up to `limit` buffered records; at least one is buffered."""
         taken = list(islice(self.buffer, limit))
         if len(taken) == len(self.buffer):
             self.buffer.clear()
@@ -116,10 +119,10 @@ class HeldPartition:
 
 
 class Membership:
-    """Joins, renews, rejoins under a new name when the group went on without this member, writes offsets, leaves.
+    """Joins the group, renews the lease, writes offsets and leaves.
 
-    `listen` is awaited with the channel on which the group says that its partitions are dealt anew. `doorbell`: where
-    the process can be rung.
+    It joins again, as a new member, when the group has removed it. `listen` is awaited with the channel on which the
+    group announces a new assignment of partitions. `doorbell` is the address of this process's doorbell, if any.
     """
 
     def __init__(
@@ -154,16 +157,16 @@ class Membership:
 
     @property
     def is_certain(self) -> bool:
-        """Whether the lease runs for certain: it was taken, at the server, no sooner than it was asked for here."""
+        """Whether the lease certainly runs: the server granted it no earlier than it was asked for here."""
         return self._member is not None and _now() < self.renewed_at + self._session_s
 
     def places(self) -> frozenset[Place]:
         return frozenset(self._by_place)
 
     async def renew(self) -> bool:
-        """Renew the lease, and write what was noted, or join; True when the partitions changed.
+        """Renew the lease and write the noted offsets, or join; returns whether the partitions have changed.
 
-        Raises TransportUnavailableError; then what was noted stays so.
+        Raises TransportUnavailableError; the offsets then stay noted.
         """
         async with self._turn:
             if self._member is not None and await self._renew():
@@ -173,7 +176,7 @@ class Membership:
             return True
 
     def note(self, records: Sequence[ConsumerRecord]) -> None:
-        """Remember what is done. Only what was handed out under the present holding counts."""
+        """Note the offsets of processed records. Only records handed out under the present lease count."""
         offsets: dict[Place, int] = {}
         for record in records:
             offsets[record.topic, record.partition] = record.offset + 1
@@ -183,11 +186,11 @@ class Membership:
                 self._note(holding, offset)
 
     def has_noted(self) -> bool:
-        """Whether anything is noted that `renew` would look at."""
+        """Whether any offset is noted."""
         return bool(self._done)
 
     async def leave(self) -> None:
-        """Write what is noted, and go. Raises TransportUnavailableError."""
+        """Write the noted offsets, and leave the group. Raises TransportUnavailableError."""
         async with self._turn:
             if self._member is not None and self._done:
                 await self._renew()
@@ -200,7 +203,7 @@ class Membership:
         self._done[holding] = max(offset, self._done.get(holding, 0))
 
     async def _renew(self) -> bool:
-        """Whether everything is as before."""
+        """Renew the lease; returns whether this member and its partitions are unchanged."""
         done, self._done = self._done, {}
         held = sorted(
             (holding.partition_id, holding.generation, offset)
@@ -244,7 +247,7 @@ class Membership:
         return rows
 
     def _assigned(self, rows: Sequence[asyncpg.Record]) -> bool:
-        """Take over what the server says that this member holds. Whether it is what was held before."""
+        """Adopt the assignment that the server reports; returns whether it is unchanged."""
         before = self.holdings
         holdings: dict[int, HeldPartition] = {}
         for number, generation, committed, end in rows:
@@ -269,7 +272,9 @@ class Membership:
 
 
 class PostgresLogConsumer:
-    """Made by `PostgresLogTransport.subscribe`. Sleeps until a notice names one of its partitions."""
+    """A group member, made by `PostgresLogTransport.subscribe`. It sleeps until a notice names one of its
+    partitions.
+    """
 
     def __init__(
         self,
@@ -298,11 +303,11 @@ class PostgresLogConsumer:
         self._problem: TransportUnavailableError | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._offsets = OffsetWriter(self._renew, self._membership.has_noted, self._troubled)
-        self._told = False
+        self._raised = False
         self._closed = False
 
     async def start(self) -> None:
-        """Join. Raises TransportUnavailableError; then this object is of no use."""
+        """Join the group. Raises TransportUnavailableError; this object cannot be used then."""
         try:
             for channel in self._channels | self._channels_before:
                 await self._hear(channel)
@@ -325,11 +330,11 @@ class PostgresLogConsumer:
                 await self._fetch(room)
                 has_read = True
             elif self._full:
-                self._told = False
+                self._raised = False
                 return self._take(max_records)
-            elif self._told:
-                # Let the caller see that it works again.
-                self._told = False
+            elif self._raised:
+                # An empty batch shows the caller that it works again.
+                self._raised = False
                 break
             elif self._behind:
                 has_read = False
@@ -363,9 +368,9 @@ class PostgresLogConsumer:
         self._link.abort()
 
     def notified(self, channel: str, payload: str) -> None:
-        """Part of what the reader tells."""
+        """Called by the listener: a notification has come."""
         if channel not in self._channels or not payload:
-            # The group is dealt anew, or nobody says which partitions: the server tells what is held, and its ends.
+            # A new assignment, or a notice without partitions: a renewal returns the partitions and their ends.
             self._renew_now.set()
             return
         try:
@@ -374,20 +379,20 @@ class PostgresLogConsumer:
                 if holding is not None and notice.end > holding.next:
                     self._received(notice, holding)
         except (ValueError, msgspec.MsgspecError):
-            # Not one of ours, or of a release that says it otherwise.
+            # Not a notice of ours, or one of a release with another format.
             self._renew_now.set()
 
     def connected(self) -> None:
-        """Part of what the reader tells: notices may have been missed, and a renewal says what is there."""
+        """Called by the listener: it has connected. Notices may have been missed, which a renewal makes up for."""
         self._renew_now.set()
 
     def lost(self) -> None:
-        """Part of what the reader tells."""
+        """Called by the listener: it has lost its connection."""
         self._fail(TransportUnavailableError("log database: the connection was lost"))
         self._renew_now.set()
 
     def _received(self, notice: Notice, holding: HeldPartition) -> None:
-        """Take the records, if they are the next ones; otherwise remember that there is more to read."""
+        """Take the notice's records if they are the next ones; otherwise note that there is more to read."""
         holding.end = max(holding.end, notice.end)
         if notice.body and notice.start == holding.next and self._buffered() < BUFFERED_MAX:
             holding.add(self._codec.brought(notice, holding.place))
@@ -398,7 +403,7 @@ class PostgresLogConsumer:
         return sum(len(holding.buffer) for holding in self._full)
 
     def _sort(self, holding: HeldPartition) -> None:
-        """Where it belongs, behind those that wait there already: no partition starves the others."""
+        """Queue the partition for handing out or reading, behind the others, so that none starves."""
         if holding.buffer:
             self._full.setdefault(holding)
         else:
@@ -418,7 +423,7 @@ class PostgresLogConsumer:
             self._sort(holding)
 
     async def _fetch(self, limit: int) -> None:
-        """Read what is behind, in one statement."""
+        """Read the partitions that are behind, in one statement."""
         asked = list(self._behind)
         ends = [(holding.end, holding.known) for holding in asked]
         numbers = [holding.partition_id for holding in asked]
@@ -432,19 +437,19 @@ class PostgresLogConsumer:
             by_number[number].add(self._codec.records(by_number[number].place, its_rows))
         if len(rows) < limit and not (rows and rows[-1]["taken"] >= POLL_BYTES_MAX):
             for holding, (end, known) in zip(asked, ends, strict=True):
-                # All that is kept: what is not among it has expired, and what was said beyond it is not so.
+                # This was everything up to `known`: missing offsets have expired, and further ones do not exist.
                 holding.next = max(holding.next, known)
                 if holding.end == end:
                     holding.end = holding.next
         held = self._membership.holdings
         for holding in sorted(asked, key=lambda each: each.partition_id in served):
             self._behind.pop(holding, None)
-            # The group may have been dealt anew while the rows were on their way.
+            # The assignment may have changed while the rows were on their way.
             if held.get(holding.partition_id) is holding:
                 self._sort(holding)
 
     def _take(self, limit: int) -> list[ConsumerRecord]:
-        """Up to so many records of what is buffered."""
+        """Take up to `limit` buffered records, of one partition after the other."""
         records: list[ConsumerRecord] = []
         while self._full and len(records) < limit:
             holding = next(iter(self._full))
@@ -455,17 +460,17 @@ class PostgresLogConsumer:
         return records
 
     async def _keep(self) -> None:
-        """Renew the lease when it is time, or when something asks for it; one that writes offsets counts too."""
+        """Renew the lease when it is due or asked for; a renewal that writes offsets counts too."""
         while True:
             if self._problem is not None:
-                # A server that is gone says so at once, and asking it without a pause helps nobody.
+                # A server that is down refuses at once: pause, rather than ask in a tight loop.
                 await asyncio.sleep(RECONNECT_S)
             elif not await self._is_due():
                 continue
             self._renew_now.clear()
             try:
                 await self._renew()
-            except Exception as error:  # noqa: BLE001  # a dead keeper would be a silent consumer: let `poll` say it
+            except Exception as error:  # noqa: BLE001  # a dead task would be a silent consumer: `poll` raises it
                 self._troubled(error)
 
     async def _is_due(self) -> bool:
@@ -478,11 +483,11 @@ class PostgresLogConsumer:
         )
 
     async def _renew(self) -> None:
-        """What was noted is written, and what nobody has told is found."""
-        # First hear, then look: what comes in between is seen twice rather than never.
+        """Renew the lease, write noted offsets, and find what no notice has announced."""
+        # Listen before looking: what comes in between is then seen twice rather than never.
         await self._reader.ensure_open()
         if await self._membership.renew() and self._rings:
-            # An appender that was under way may have told those who had the partitions before.
+            # An append in progress may have rung the doorbells of the former owners.
             asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._renew_now.set)
         self._problem = None
         self._sort_all()
@@ -496,7 +501,7 @@ class PostgresLogConsumer:
             async with asyncio.timeout(RECONNECT_S):
                 await self._woken.wait()
         if self._problem is not None and not self._closed:
-            self._told = True
+            self._raised = True
             raise TransportUnavailableError(str(problem)) from problem
 
     async def _stop(self) -> None:

@@ -70,7 +70,7 @@ class Bench:
 
         An equal event sent twice is two events; `redeliver` brings the same one again. Raises ForbiddenError (the
         caller may not give this command), and ValueError for what the service's declaration leaves out: a topic that
-        is read, or one that is written. It raises ValueError too if there is no intent that an answer could be to.
+        it reads, the table of a row, the gateway. It raises ValueError too if an answer is to no open intent.
         """
         match message:
             case Event():
@@ -80,6 +80,8 @@ class Bench:
                 incoming = from_command(message, SOURCE, None, uuid7(self._clock.wall_ms(), self._chance))
             case Answer():
                 incoming = from_answer(message, self._asked(message), SOURCE)
+            case _:
+                raise TypeError(f"send takes an event, a command or an answer, not a {type(message).__name__}")
         return self._carry_in(self._service.name, incoming)
 
     def redeliver(self) -> Reaction:
@@ -115,10 +117,11 @@ class Bench:
         with ThreadPoolExecutor(max_workers=1) as apart:  # the test may have an event loop of its own
             (result,) = apart.submit(asyncio.run, self._processor.admit(consumer, [incoming])).result()
         decision = result.decision or Decision()
-        for event in decision.events:
-            if event.TOPIC not in self._service.publishes:
-                name, written = type(event).__name__, ", ".join(self._service.publishes)
-                raise ValueError(f"{name} goes to {event.TOPIC}, but `publishes` has only: {written or 'nothing'}")
+        for row in (*decision.rows, *decision.facts):
+            if type(row) not in self._service.tables:
+                raise ValueError(f"{type(row).__name__} is not in `tables` of {self._service.name}: add it there")
+        if decision.intents and self._service.gateway is None:
+            raise ValueError(f"{self._service.name} returned an intent, but has no `gateway` to ask it")
         error = ""
         if result.failure is not None:
             error = f"{result.failure.error}: {result.failure.message}"

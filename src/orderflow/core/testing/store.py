@@ -19,7 +19,6 @@ from orderflow.core.store import (
     Act,
     Due,
     DueReport,
-    Heard,
     LogEntry,
     OpenIntent,
     OutboxBacklog,
@@ -28,6 +27,7 @@ from orderflow.core.store import (
     OutboxRows,
     StoreUnavailableError,
     Unending,
+    WakeUp,
     WorkKind,
     fair_share,
 )
@@ -162,21 +162,21 @@ class MemoryOutboxReader:
         """Rows that this process has committed, and what was unsent in their slots then."""
         self._fresh.add(records, self._owned(), before)
 
-    def hand_on(self) -> Sequence[OutboxRecord] | None:
-        return self._fresh.hand_on() if self._owned() else None
+    def take_fresh(self) -> Sequence[OutboxRecord] | None:
+        return self._fresh.take_fresh() if self._owned() else None
 
     async def unsent(self, limit: int, acknowledged: Collection[int] = ()) -> Sequence[OutboxRecord]:
         if acknowledged:
             await self.mark_sent(acknowledged)
-        self._fresh.looking()
+        self._fresh.before_read()
         await self._step("unsent")
         state = self._database.state
         if not state.pending:
-            self._fresh.looked(frozenset())
+            self._fresh.after_read(frozenset())
             return []
         owned, sent = self._owned(), frozenset(acknowledged)
         numbers = sorted(number for number, slot in state.pending.items() if slot in owned and number not in sent)
-        self._fresh.looked(frozenset(numbers[:limit]))
+        self._fresh.after_read(frozenset(numbers[:limit]))
         return [state.outbox[number] for number in numbers[:limit]]
 
     async def mark_sent(self, ids: Collection[int]) -> None:
@@ -186,19 +186,19 @@ class MemoryOutboxReader:
         for number in set(ids) - self.held:
             self._database.state.pending.pop(number, None)
 
-    async def wait(self, timeout_s: float) -> Heard:
+    async def wait(self, timeout_s: float) -> WakeUp:
         self._waiting += 1
         try:
             async with asyncio.timeout(timeout_s):
                 await self._woken.wait()
         except TimeoutError:
-            return Heard.NOTHING
+            return WakeUp.NONE
         finally:
             self._waiting -= 1
             self._beat()
         self._woken.clear()
         moved, self._moved = self._moved, False
-        return Heard.SLOTS if moved else Heard.ROWS
+        return WakeUp.SLOTS if moved else WakeUp.ROWS
 
     async def close(self) -> None:
         self.end()

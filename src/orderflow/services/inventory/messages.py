@@ -1,4 +1,4 @@
-"""What the inventory service is asked to do, and what it answers."""
+"""The commands of the inventory service, and their answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stock and reservations are, and the inventory's decisions: pure functions of rows and one message."""
+"""Stock and reservations, and the decisions of the inventory service: pure functions of rows and one message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ORDERED = ("customer_id", "currency", "items", "total")
 
 
 class Stock(Row, frozen=True, kw_only=True):
-    """One SKU: units that are free (`on_hand`) and set aside (`reserved`). `version` counts its movements."""
+    """One SKU: its free units (`on_hand`), and those reserved for orders. `version` counts its movements."""
 
     TABLE: ClassVar[str] = "stock"
     KEY: ClassVar[str] = "sku"
@@ -37,7 +37,7 @@ class Stock(Row, frozen=True, kw_only=True):
 
 
 class MovementKind(StrEnum):
-    """Why units moved: someone set the free units, an order reserved them, or its reservation was released."""
+    """Why units moved: the free units were set, an order reserved some, or its reservation was released."""
 
     SET = "set"
     RESERVE = "reserve"
@@ -45,7 +45,7 @@ class MovementKind(StrEnum):
 
 
 class Movement(Fact, frozen=True, kw_only=True):
-    """One change of one SKU. Added up they are the stock: movement n made version n of its SKU.
+    """One change of one SKU; movement n led to version n. The sum of a SKU's movements is its stock.
 
     `cause` is the order's id, or the id of the command that set or released.
     """
@@ -65,7 +65,7 @@ class Movement(Fact, frozen=True, kw_only=True):
 
 
 class ReservationStatus(StrEnum):
-    """Whether the order got its units. RELEASED: it had them, failed all the same, and they were given back."""
+    """Whether an order got its units. RELEASED: it got them, failed nevertheless, and they were given back."""
 
     RESERVED = "RESERVED"
     REJECTED = "REJECTED"
@@ -73,7 +73,7 @@ class ReservationStatus(StrEnum):
 
 
 class Reservation(Fact, frozen=True, kw_only=True):
-    """The one answer that an order got: `lines` were set aside, or `missing` was why nothing was."""
+    """The result of an order's reservation: `lines` are reserved, or nothing is, because of what is `missing`."""
 
     TABLE: ClassVar[str] = "reservations"
     KEY: ClassVar[str] = "order_id"
@@ -86,10 +86,10 @@ class Reservation(Fact, frozen=True, kw_only=True):
 
 
 class Held(Row, frozen=True, kw_only=True):
-    """A reservation as it stands, for what comes after it: saying it again, and giving its units back.
+    """A stored reservation, as it is read for restatement and for releasing its units.
 
-    `customer_id` is not known of what an earlier release has reserved. `released_by` is the id of the command that
-    gave the units back, which is the cause of their movements.
+    `customer_id` is None for reservations of an earlier release. `released_by` is the id of the command that released
+    the units, and the cause of their movements.
     """
 
     TABLE: ClassVar[str] = "reservations"
@@ -118,10 +118,10 @@ def _what_is_held(command: ReleaseStock) -> tuple[Ref, ...]:
 
 @handles(PaymentSucceeded, touches=_its_skus, trusts=ORDERED)
 def payment_succeeded(rows: Rows, event: PaymentSucceeded) -> Decision:
-    """Set every line aside, or none. That an order is answered once, its reservation's key holds as well.
+    """Reserve all lines, or none. The reservation's key also ensures that an order gets one result.
 
-    Nothing is known of the order before, so there is nothing to compare with: that the order is one that a shop could
-    have placed, each SKU in one line, every PaymentSucceeded holds by itself.
+    Nothing is stored of the order yet, so there is nothing to compare the event with. PaymentSucceeded itself ensures
+    that a shop could have placed the order, with each SKU in one line.
     """
     lines = tuple(ReservedLine(sku=item.sku, quantity=item.quantity) for item in event.items)
     missing = tuple(_missing(rows, lines))
@@ -190,7 +190,7 @@ def _require_unchanged(command: SetStock, known: Stock | None) -> None:
 
 @handles(ReleaseStock, touches=_what_is_held)
 def release_stock(rows: Rows, command: ReleaseStock, envelope: Envelope) -> Decision:
-    """Every line goes back to the shelf, once. Said twice, it is done once.
+    """Give the units of all lines back, once. Repeating it changes nothing.
 
     Raises RefusedError: nothing is reserved, or not what is said, or not for the customer whose order failed.
     """
@@ -224,13 +224,13 @@ def release_stock(rows: Rows, command: ReleaseStock, envelope: Envelope) -> Deci
 
 
 def reservation_of(key: str) -> tuple[Ref, ...]:
-    """The row of the reservation of the order that a key names."""
+    """The reservation's row of the order with this key."""
     order_id = order_id_of(key)
     return () if order_id is None else (Ref(Held, order_id),)
 
 
 def state_reservation(rows: Rows, key: str) -> Statement:
-    """The one answer that the order got; nothing once it was released, or if the customer is not known."""
+    """The event that the reservation stands for; none if it was released, or its customer is not known."""
     order_id = order_id_of(key)
     held = None if order_id is None else rows.get(Held, order_id)
     if held is None or held.customer_id is None:

@@ -1,4 +1,4 @@
-"""The inventory service: what it hears and says, the demo catalogue, and all that makes it run."""
+"""The declaration of the inventory service, and its demo catalogue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of the stock outside of decisions."""
+"""Read access to the stock, outside of decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the notification service hears, and of which events it tells the customer."""
+"""The events that the notification service reads, and those of which it notifies the customer."""
 
 from __future__ import annotations
 

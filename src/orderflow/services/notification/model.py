@@ -1,7 +1,6 @@
-"""The notification's decisions: one notification an outcome.
+"""The decisions of the notification service: one notification per outcome of an order.
 
-No row is read, so there is nothing to compare an event with but what was told of its order before: the natural keys
-keep an outcome to one notification, and an order to one end.
+No row is read. The natural keys allow one notification per outcome, and one final outcome per order.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ OUT_OF_STOCK = "out_of_stock"
 
 
 class NotifiedOutcome(StrEnum):
-    """What a customer is told of."""
+    """The outcomes of which a customer is notified."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -34,7 +33,7 @@ class NotifiedOutcome(StrEnum):
 
 
 class Notification(Fact, frozen=True, kw_only=True):
-    """What was told to a customer of one outcome of one order. An order has one end: completed or failed."""
+    """A customer's notification of one outcome of one order. An order has one final outcome: completed or failed."""
 
     TABLE: ClassVar[str] = "notifications"
 
@@ -61,7 +60,7 @@ class Told(NamedTuple):
 
 @handles(StockReserved, StockRejected, PaymentFailed, PaymentRefunded, PaymentVoided)
 def notify(_: Rows, event: OutcomeEvent, envelope: Envelope) -> Decision:
-    """One notification of what has become of the order."""
+    """Make one notification of the order's outcome."""
     told = told_of(event)
     notification = Notification(
         order_id=event.order_id,
@@ -75,8 +74,8 @@ def notify(_: Rows, event: OutcomeEvent, envelope: Envelope) -> Decision:
 
 
 def told_of(event: OutcomeEvent) -> Told:
-    """Completed once it is paid and reserved; failed for the bank's reason, or for want of stock; then refunded, or
-    found not to have been charged.
+    """What to tell the customer of an event: completed, failed (declined or out of stock), refunded, or not
+    charged.
     """
     match event:
         case StockReserved():

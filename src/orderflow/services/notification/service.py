@@ -1,4 +1,4 @@
-"""The notification service: what it hears, and all that makes it run."""
+"""The declaration of the notification service."""
 
 from __future__ import annotations
 

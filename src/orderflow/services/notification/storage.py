@@ -1,4 +1,4 @@
-"""What is read of the notifications outside of decisions."""
+"""Read access to the notifications, outside of decisions."""
 
 from __future__ import annotations
 

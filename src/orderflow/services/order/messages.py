@@ -1,4 +1,4 @@
-"""What the order service is asked to do, and what it answers."""
+"""The commands of the order service, and their answers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from orderflow.events import Item
 
 
 class PlaceOrder(Command, frozen=True, kw_only=True):
-    """A shop orders. The id was made at the edge. `idempotency_key` and `fingerprint` come together or not at all.
-    `shop` is the caller's.
+    """A shop places an order. The HTTP layer has chosen the id. `shop` is the caller's.
 
-    The fingerprint is equal for equal orders, however their JSON was written; `former_fingerprint` is the one that a
-    release has made which knew no pseudonyms. `response` is what the shop is to be
-    answered, and answered again under the same key, also by a later release: it is kept as it is.
+    `idempotency_key` and `fingerprint` come together or not at all. The fingerprint is equal for equal orders,
+    however their JSON was written; `former_fingerprint` is the one of releases before pseudonyms. `response` is
+    stored with the key, and returned to every repetition of the request, also by later releases.
     """
 
     TYPE: ClassVar[str] = "orderflow.PlaceOrder"
@@ -45,8 +44,9 @@ class PlaceOrder(Command, frozen=True, kw_only=True):
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """The answer: the `response` of the command that placed the order; `replayed` when an earlier request of the same
-    key did.
+    """The answer: the `response` of the command that placed the order.
+
+    `replayed`: that was an earlier request with the same key.
     """
 
     order_id: UUID
@@ -55,6 +55,6 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class KeyReused(msgspec.Struct, frozen=True):
-    """The refusal: this Idempotency-Key belongs to an order with another content."""
+    """The refusal: the Idempotency-Key was used for an order with other content."""
 
     idempotency_key: str

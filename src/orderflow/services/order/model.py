@@ -1,4 +1,4 @@
-"""What an order is, and the order service's decisions: pure functions of the working set and one message."""
+"""Orders, and the decisions of the order service: pure functions of the working set and one message."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from orderflow.services.order.messages import KeyReused, Placed, PlaceOrder
 
 
 class OrderStatus(StrEnum):
-    """Where an order stands. COMPLETED and FAILED are final."""
+    """The state of an order. COMPLETED and FAILED are final."""
 
     PENDING = "PENDING"
     PAID = "PAID"
@@ -60,8 +60,10 @@ class OrderStatus(StrEnum):
 
 
 class Refund(StrEnum):
-    """Whether money has to be refunded, or was. REFUSED: the bank refuses the refund, an operator has to settle it.
-    VOID: it was never taken, so there is nothing to refund.
+    """Whether money has to be refunded, or was.
+
+    REFUSED: the bank refuses the refund, and an operator has to settle it. VOID: no money was taken, so there is
+    nothing to refund.
     """
 
     NONE = "none"
@@ -72,14 +74,17 @@ class Refund(StrEnum):
 
 
 class EarlyFact(msgspec.Struct, frozen=True, kw_only=True):
-    """What inventory said before the payment was heard of; it waits on the order for its turn."""
+    """An inventory event that arrived before the payment's; it is kept on the order until its turn comes."""
 
     event: str
     event_id: UUID
 
 
 class Order(Row, frozen=True, kw_only=True):
-    """An order. `version` counts its transitions from 1; `event` is what brought it to `status`. `shop` placed it."""
+    """An order. `version` counts its transitions from 1; `event` has led to `status`; `shop` has placed the order.
+
+    `total` is in minor units of `currency`.
+    """
 
     TABLE: ClassVar[str] = "orders"
     KEY: ClassVar[str] = "order_id"
@@ -102,7 +107,7 @@ class Order(Row, frozen=True, kw_only=True):
 
 
 class Transition(Fact, frozen=True, kw_only=True):
-    """One step of an order's history: `event` (with the id `cause`) made it `to_status` and version `version`."""
+    """One step of an order's history: `event` (with the id `cause`) led to `to_status` and to this version."""
 
     TABLE: ClassVar[str] = "order_history"
 
@@ -119,9 +124,9 @@ class Transition(Fact, frozen=True, kw_only=True):
 
 
 class RefundStep(Fact, frozen=True, kw_only=True):
-    """One step of an order's refund: `event` (with the id `cause`) made it `refund`.
+    """One step of an order's refund: `event` (with the id `cause`) led to `refund`.
 
-    `version` is the order's at that time. `reason` is the bank's code where it refuses.
+    `version` is the order's at that time. `reason` is the bank's code if it refuses.
     """
 
     TABLE: ClassVar[str] = "order_refunds"
@@ -149,7 +154,7 @@ class Obstacle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OrderFlow(Row, frozen=True, kw_only=True):
-    """Where an order is stuck at this moment, by consumer. Orders that never were stuck have no such row."""
+    """Where an order is stuck at present, by consumer. An order that was never stuck has no such row."""
 
     TABLE: ClassVar[str] = "order_flow"
     KEY: ClassVar[str] = "order_id"
@@ -160,7 +165,7 @@ class OrderFlow(Row, frozen=True, kw_only=True):
 
 
 class IdempotencyKey(Row, frozen=True, kw_only=True):
-    """A client's Idempotency-Key, what was asked under it, and what was answered."""
+    """A client's Idempotency-Key, with the fingerprint of its request and the response."""
 
     TABLE: ClassVar[str] = "idempotency_keys"
     KEY: ClassVar[str] = "idempotency_key"
@@ -198,11 +203,11 @@ MACHINE = StateMachine(
 
 
 class UnknownOrderError(FinalError):
-    """The event is about an order that this service does not have: it is stored before anybody hears of it."""
+    """The event is about an order that does not exist here: every order is stored before it is published."""
 
 
 def _placing(command: PlaceOrder) -> tuple[Ref, ...]:
-    """The order is new: the command's key locks it, and there is nothing to load."""
+    """The order is new: the command's key locks it, and there is no row to load."""
     return () if command.idempotency_key is None else (Ref(IdempotencyKey, command.idempotency_key),)
 
 
@@ -217,7 +222,7 @@ def _stuck_order(event: FlowEvent) -> tuple[Ref, ...]:
 
 @handles(PlaceOrder, touches=_placing)
 def place_order(rows: Rows, command: PlaceOrder) -> Decision:
-    """A new order; or, when its Idempotency-Key is known, the answer that was given then."""
+    """Make a new order; or return the stored answer if its Idempotency-Key is known."""
     if command.idempotency_key is not None:
         known = rows.get(IdempotencyKey, command.idempotency_key)
         if known is not None:
@@ -249,9 +254,9 @@ def place_order(rows: Rows, command: PlaceOrder) -> Decision:
 
 @handles(PaymentSucceeded, touches=_its_order)
 def payment_succeeded(rows: Rows, event: PaymentSucceeded, envelope: Envelope) -> Decision:
-    """PENDING → PAID, and on to the end when inventory has been heard of already.
+    """PENDING → PAID, and on to the final state if inventory's event has arrived already.
 
-    Only what was ordered, at its price: raises DisagreementError.
+    Raises DisagreementError if the payment differs from the order.
     """
     order = _order(rows, event.order_id)
     require_same(event, order, "customer_id", "currency", "total", "items")
@@ -260,63 +265,65 @@ def payment_succeeded(rows: Rows, event: PaymentSucceeded, envelope: Envelope) -
     if early is None:
         return Decision(rows=(paid,), facts=(step,))
     ended, last_steps = _end(paid, early.event, early.event_id)
-    return Decision(rows=(paid, ended), facts=(step, *last_steps), events=(_told(ended),))
+    return Decision(rows=(paid, ended), facts=(step, *last_steps), events=(_final_event(ended),))
 
 
 @handles(PaymentFailed, touches=_its_order)
 def payment_failed(rows: Rows, event: PaymentFailed, envelope: Envelope) -> Decision:
-    """PENDING → FAILED. Impossible once inventory or a refund has spoken: both follow a payment."""
+    """PENDING → FAILED. Illegal after an event of inventory or of a refund: both follow a successful payment."""
     order = _order(rows, event.order_id)
     require_same(event, order, "customer_id", "currency", "total")
     if order.early is not None or order.refund is not Refund.NONE:
         raise IllegalTransitionError(MACHINE.name, f"{order.status} (after a payment)", PAYMENT_FAILED)
     failed, step = _advance(order, PAYMENT_FAILED, envelope.id, reason=event.reason)
-    return Decision(rows=(failed,), facts=(step,), events=(_told(failed),))
+    return Decision(rows=(failed,), facts=(step,), events=(_final_event(failed),))
 
 
 @handles(PaymentRefunded, touches=_its_order)
 def payment_refunded(rows: Rows, event: PaymentRefunded, envelope: Envelope) -> Decision:
-    """The money is back. May be heard before StockRejected, which caused it; then it is kept."""
-    return _refund_moves(rows, envelope.id, event, PAYMENT_REFUNDED, Refund.DONE)
+    """The money is refunded. The event can arrive before StockRejected, its cause; the refund is then recorded
+    early.
+    """
+    return _move_refund(rows, envelope.id, event, PAYMENT_REFUNDED, Refund.DONE)
 
 
 @handles(RefundFailed, touches=_its_order)
 def refund_failed(rows: Rows, event: RefundFailed, envelope: Envelope) -> Decision:
-    """The bank will not give the money back, for the first time or once more. May be heard early, too.
+    """The bank refuses the refund, for the first time or again. The event can arrive before StockRejected.
 
-    And late: once partitions were added, what came of the refund afterwards can be heard of first, and stands.
+    It can also arrive late: after partitions were added, the later result of the refund can overtake it, and stands.
     """
     order = _order(rows, event.order_id)
     if order.refund in (Refund.DONE, Refund.VOID):
         require_same(event, order, "customer_id", "currency", amount="total")
         return Decision()
-    return _refund_moves(rows, envelope.id, event, REFUND_FAILED, Refund.REFUSED, event.reason)
+    return _move_refund(rows, envelope.id, event, REFUND_FAILED, Refund.REFUSED, event.reason)
 
 
 @handles(PaymentVoided, touches=_its_order)
 def payment_voided(rows: Rows, event: PaymentVoided, envelope: Envelope) -> Decision:
-    """No money was ever taken, an operator says, so none has to go back. May be heard early, too."""
-    return _refund_moves(rows, envelope.id, event, PAYMENT_VOIDED, Refund.VOID)
+    """An operator states that no money was taken, so none is refunded. The event can arrive before StockRejected."""
+    return _move_refund(rows, envelope.id, event, PAYMENT_VOIDED, Refund.VOID)
 
 
 @handles(StockReserved, touches=_its_order)
 def stock_reserved(rows: Rows, event: StockReserved, envelope: Envelope) -> Decision:
-    """PAID → COMPLETED, when exactly what was ordered is set aside: raises DisagreementError."""
-    return _inventory_has_spoken(rows, event, envelope.id, STOCK_RESERVED)
+    """PAID → COMPLETED. Raises DisagreementError unless exactly the ordered items are reserved."""
+    return _apply_inventory(rows, event, envelope.id, STOCK_RESERVED)
 
 
 @handles(StockRejected, touches=_its_order)
 def stock_rejected(rows: Rows, event: StockRejected, envelope: Envelope) -> Decision:
-    """PAID → FAILED; the refund is due unless it has been done already.
+    """PAID → FAILED; the refund is due unless it has been recorded already.
 
-    Raises DisagreementError: what is said to be missing was not ordered so.
+    Raises DisagreementError if the missing items differ from the ordered ones.
     """
-    return _inventory_has_spoken(rows, event, envelope.id, STOCK_REJECTED)
+    return _apply_inventory(rows, event, envelope.id, STOCK_REJECTED)
 
 
 @handles(Parked, Dead, Reopened, touches=_stuck_order)
 def flow_changed(rows: Rows, event: FlowEvent) -> Decision:
-    """Keep on the order where it is stuck. What is stuck and is no order of ours is passed over."""
+    """Record on the order where it is stuck. Keys that are no order of ours are ignored."""
     order_id = order_id_of(event.subject_key)
     if order_id is None or rows.get(Order, order_id) is None:
         return Decision()
@@ -333,13 +340,13 @@ def flow_changed(rows: Rows, event: FlowEvent) -> Decision:
 
 
 def order_of(key: str) -> tuple[Ref, ...]:
-    """The row of the order that a key names."""
+    """The row of the order with this key."""
     order_id = order_id_of(key)
     return () if order_id is None else (Ref(Order, order_id),)
 
 
 def state_order(rows: Rows, key: str) -> Statement:
-    """What the order stands for: that it was placed, and how it ended."""
+    """The events that an order stands for: OrderPlaced, and its final event if it has ended."""
     order_id = order_id_of(key)
     order = None if order_id is None else rows.get(Order, order_id)
     if order is None:
@@ -347,7 +354,7 @@ def state_order(rows: Rows, key: str) -> Statement:
     placed = Stated(_placed(order), 1)
     if order.status not in (OrderStatus.COMPLETED, OrderStatus.FAILED):
         return Statement(events=(placed,))
-    return Statement(events=(placed, Stated(_told(order), 2)))
+    return Statement(events=(placed, Stated(_final_event(order), 2)))
 
 
 def _replay(known: IdempotencyKey, command: PlaceOrder) -> Decision:
@@ -356,18 +363,18 @@ def _replay(known: IdempotencyKey, command: PlaceOrder) -> Decision:
     return Decision(answer=Placed(known.order_id, known.response, replayed=True))
 
 
-def _inventory_has_spoken(rows: Rows, said: StockReserved | StockRejected, event_id: UUID, event: str) -> Decision:
-    """Inventory's word can overtake the payment's, on another topic: then it waits on the order's row."""
-    order = _order(rows, said.order_id)
-    require_same(said, order, "customer_id")
-    require_ordered(said, order.items)
-    if event == STOCK_RESERVED and order.refund is not Refund.NONE:
-        raise _illegal_refund(order, event)
+def _apply_inventory(rows: Rows, event: StockReserved | StockRejected, event_id: UUID, name: str) -> Decision:
+    """Inventory's event can overtake the payment's, which is on another topic: it then waits on the order's row."""
+    order = _order(rows, event.order_id)
+    require_same(event, order, "customer_id")
+    require_ordered(event, order.items)
+    if name == STOCK_RESERVED and order.refund is not Refund.NONE:
+        raise _illegal_refund(order, name)
     if order.status is OrderStatus.PENDING and order.early is None:
-        early = EarlyFact(event=event, event_id=event_id)
+        early = EarlyFact(event=name, event_id=event_id)
         return Decision(rows=(msgspec.structs.replace(order, early=early),))
-    ended, steps = _end(order, event, event_id)
-    return Decision(rows=(ended,), facts=steps, events=(_told(ended),))
+    ended, steps = _end(order, name, event_id)
+    return Decision(rows=(ended,), facts=steps, events=(_final_event(ended),))
 
 
 def _end(order: Order, event: str, event_id: UUID) -> tuple[Order, Sequence[Fact]]:
@@ -381,10 +388,10 @@ def _end(order: Order, event: str, event_id: UUID) -> tuple[Order, Sequence[Fact
     return due, (step, refund_step)
 
 
-def _refund_moves(
+def _move_refund(
     rows: Rows, event_id: UUID, event: OrderEvent, name: str, refund: Refund, reason: str | None = None
 ) -> Decision:
-    """A refund is always of the whole order, and follows StockRejected, but can be heard of before."""
+    """A refund is always of the whole order. It follows StockRejected, but its events can arrive earlier."""
     order = _order(rows, event.order_id)
     require_same(event, order, "customer_id", "currency", amount="total")
     is_begun = order.refund in (Refund.DUE, Refund.REFUSED)
@@ -399,7 +406,7 @@ def _refund_moves(
 def _refund(
     order: Order, refund: Refund, event: str, event_id: UUID, reason: str | None = None
 ) -> tuple[Order, RefundStep]:
-    """It changes neither the order's status nor its version."""
+    """The order and the step. A refund changes neither the order's status nor its version."""
     step = RefundStep(
         order_id=order.order_id,
         version=order.version,
@@ -448,7 +455,7 @@ def _placed(order: Order) -> Event:
     )
 
 
-def _told(order: Order) -> Event:
+def _final_event(order: Order) -> Event:
     if order.status is OrderStatus.COMPLETED:
         return OrderCompleted(
             order_id=order.order_id,

@@ -1,4 +1,4 @@
-"""The order service: what it hears and says, and all that makes it run."""
+"""The declaration of the order service: what it reads, decides, stores, publishes and offers over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read of the orders outside of decisions, and the upkeep of what is kept for a time only."""
+"""Read access to the orders, outside of decisions, and the removal of old idempotency keys."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class StoredRefund(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Orders:
-    """Read access to the orders, and the upkeep of what is kept for a time only. Raises StoreUnavailableError."""
+    """Read access to the orders, and the removal of old idempotency keys. Raises StoreUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

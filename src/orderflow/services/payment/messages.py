@@ -1,4 +1,4 @@
-"""What the bank answers to the intents `charge:{order_id}` and `refund:{order_id}`, and what operators say."""
+"""The bank's answers to the intents `charge:{order_id}` and `refund:{order_id}`, and settlement by operators."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class ChargeRefused(BankAnswer, frozen=True, kw_only=True):
 
 
 class ChargeUnknown(BankAnswer, frozen=True, kw_only=True):
-    """The bank did not say: it may have charged or not. To be asked again under the same key."""
+    """The bank did not answer in time: it may have charged or not, and has to be asked again with the same key."""
 
     TYPE: ClassVar[str] = "orderflow.ChargeUnknown"
 
 
 class RefundApproved(BankAnswer, frozen=True, kw_only=True):
-    """The money went back. `reference` is the bank's name for the refund."""
+    """The money is refunded. `reference` is the bank's name for the refund."""
 
     TYPE: ClassVar[str] = "orderflow.RefundApproved"
 
@@ -52,7 +52,7 @@ class RefundApproved(BankAnswer, frozen=True, kw_only=True):
 
 
 class RefundRefused(BankAnswer, frozen=True, kw_only=True):
-    """The bank will not give the money back, now or later. `reason` is its code (`charge_missing`)."""
+    """The bank will not refund, now or later. `reason` is its code (`charge_missing`)."""
 
     TYPE: ClassVar[str] = "orderflow.RefundRefused"
 
@@ -60,7 +60,7 @@ class RefundRefused(BankAnswer, frozen=True, kw_only=True):
 
 
 class RefundUnknown(BankAnswer, frozen=True, kw_only=True):
-    """The bank did not say whether the money went back. To be asked again under the same key."""
+    """The bank did not answer in time: it may have refunded or not, and has to be asked again with the same key."""
 
     TYPE: ClassVar[str] = "orderflow.RefundUnknown"
 

@@ -1,6 +1,6 @@
-"""What a payment is, and the payment service's decisions: pure functions of the working set and one message.
+"""Payments, and the decisions of the payment service: pure functions of the working set and one message.
 
-In this order: the charge, the refund, an operator's word for what the bank leaves open, and what is said again.
+In this order: the charge, the refund, settlement by an operator, and restatement.
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ from orderflow.services.payment.messages import (
 
 
 class PaymentStatus(StrEnum):
-    """Where a payment stands. UNKNOWN: the bank did not answer in time and is being asked again.
-    REFUND_REFUSED: the bank refuses the refund, and an operator has to settle it.
+    """The state of a payment.
+
+    UNKNOWN: the bank did not answer in time, and is being asked again. REFUND_REFUSED: the bank refuses the refund,
+    and an operator has to settle it.
     """
 
     CHARGING = "CHARGING"
@@ -72,8 +74,8 @@ class PaymentStatus(StrEnum):
 class Payment(Row, frozen=True, kw_only=True):
     """The payment of one order; amounts in minor units of `currency`.
 
-    `version` counts its transitions from 1; `event` is what brought it to `status`. `charge_reference` and
-    `refund_reference` are the bank's; `refund_refusal` is why it will not give the money back.
+    `version` counts its transitions from 1; `event` has led to `status`. `charge_reference` and `refund_reference`
+    are the bank's; `refund_refusal` is the bank's reason for refusing the refund.
     """
 
     TABLE: ClassVar[str] = "payments"
@@ -126,7 +128,7 @@ CHARGE = "charge"
 REFUND = "refund"
 
 BY_OPERATOR = "settled_by_operator"
-"""The reference of a charge or a refund, or the reason of a decline, that an operator has settled."""
+"""The reference of a charge or refund, or the reason of a decline, if an operator has settled it."""
 
 MACHINE = StateMachine(
     name="payments",
@@ -162,11 +164,11 @@ ORDERED = ("customer_id", "currency", "items", "total")
 OPEN_CHARGE = (PaymentStatus.CHARGING, PaymentStatus.UNKNOWN)
 OPEN_REFUND = (PaymentStatus.REFUND_DUE, PaymentStatus.REFUND_REFUSED)
 VOIDED_FROM = 4
-"""The version that a payment has at least when it is voided: charging, captured and refund due came before."""
+"""The lowest version of a voided payment: it was charging, captured and refund due before."""
 
 
 class UnknownPaymentError(FinalError):
-    """The message is about an order whose payment this service does not have: all else follows the payment."""
+    """The message is about a payment that does not exist here: every other message follows it."""
 
 
 class PaymentExistsError(FinalError):
@@ -174,7 +176,7 @@ class PaymentExistsError(FinalError):
 
 
 class ContradictionError(FinalError):
-    """The bank answers one intent in two ways, or otherwise than an operator has settled it: somebody has to look."""
+    """The bank's answer contradicts an earlier one, or an operator's settlement: a person has to look into it."""
 
 
 def _its_payment(message: OrderEvent | BankAnswer | SettlePayment) -> tuple[Ref, ...]:
@@ -183,10 +185,10 @@ def _its_payment(message: OrderEvent | BankAnswer | SettlePayment) -> tuple[Ref,
 
 @handles(OrderPlaced, touches=_its_payment, trusts=ORDERED)
 def order_placed(rows: Rows, event: OrderPlaced) -> Decision:
-    """A new payment; the bank is asked for the charge once this is committed.
+    """Make a new payment; the bank is asked for the charge after the commit.
 
-    Nothing is known of the order before, so there is nothing to compare with: that the order is one that a shop could
-    have placed, and its total what its items add up to, every OrderPlaced holds by itself.
+    Nothing is stored of the order yet, so there is nothing to compare the event with. OrderPlaced itself ensures that
+    a shop could have placed the order, and that the items add up to the total.
     """
     if rows.get(Payment, event.order_id) is not None:
         raise PaymentExistsError(f"order {event.order_id} has a payment")
@@ -206,7 +208,7 @@ def order_placed(rows: Rows, event: OrderPlaced) -> Decision:
 
 @handles(ChargeApproved, touches=_its_payment)
 def charge_approved(rows: Rows, answer: ChargeApproved) -> Decision:
-    """The order's total is captured: PaymentSucceeded. An operator who has said so before was right."""
+    """The order's total is captured: PaymentSucceeded. An operator's equal settlement before stands."""
     payment = payment_of(rows, answer.order_id)
     if payment.charge_reference in (answer.reference, BY_OPERATOR):
         return Decision()
@@ -219,7 +221,7 @@ def charge_approved(rows: Rows, answer: ChargeApproved) -> Decision:
 
 @handles(ChargeRefused, touches=_its_payment)
 def charge_refused(rows: Rows, answer: ChargeRefused) -> Decision:
-    """The bank declines for good: PaymentFailed. An operator who has said so before was right."""
+    """The bank declines for good: PaymentFailed. An operator's equal settlement before stands."""
     payment = payment_of(rows, answer.order_id)
     if payment.status is PaymentStatus.DECLINED:
         return Decision()
@@ -230,7 +232,7 @@ def charge_refused(rows: Rows, answer: ChargeRefused) -> Decision:
 
 @handles(ChargeUnknown, touches=_its_payment)
 def charge_unknown(rows: Rows, answer: ChargeUnknown) -> Decision:
-    """No answer in time: ask again under the same key, until the bank has said what it did."""
+    """No answer in time: ask again with the same key, until the bank reports the result."""
     payment = payment_of(rows, answer.order_id)
     if payment.status is PaymentStatus.CHARGING:
         payment = advance(payment, CHARGE_UNKNOWN)
@@ -253,7 +255,7 @@ def charge_intent(payment: Payment) -> Intent:
 
 
 def captured(payment: Payment, event: str, reference: str) -> Decision:
-    """The whole amount is taken. Raises IllegalTransitionError."""
+    """The whole amount is captured. Raises IllegalTransitionError."""
     paid = advance(payment, event, captured=payment.amount, charge_reference=reference)
     succeeded = PaymentSucceeded(
         order_id=payment.order_id,
@@ -266,7 +268,7 @@ def captured(payment: Payment, event: str, reference: str) -> Decision:
 
 
 def declined(payment: Payment, event: str, reason: str) -> Decision:
-    """Nothing is taken, and nothing will be. Raises IllegalTransitionError."""
+    """Nothing is captured, and nothing will be. Raises IllegalTransitionError."""
     unpaid = advance(payment, event, reason=reason)
     failed = PaymentFailed(
         order_id=payment.order_id,
@@ -285,7 +287,7 @@ def advance(payment: Payment, event: str, **changes: Any) -> Payment:
 
 
 def payment_of(rows: Rows, order_id: UUID) -> Payment:
-    """Raises UnknownPaymentError."""
+    """The payment of an order. Raises UnknownPaymentError."""
     payment = rows.get(Payment, order_id)
     if payment is None:
         raise UnknownPaymentError(f"no payment of order {order_id}")
@@ -294,9 +296,9 @@ def payment_of(rows: Rows, order_id: UUID) -> Payment:
 
 @handles(StockRejected, touches=_its_payment)
 def stock_rejected(rows: Rows, event: StockRejected) -> Decision:
-    """What was captured goes back, once: only a captured payment can begin a refund.
+    """Begin the refund, once: only a captured payment can.
 
-    Raises DisagreementError: what is said to be missing was not ordered so, or by another customer.
+    Raises DisagreementError if the missing items or the customer differ from the order's.
     """
     payment = payment_of(rows, event.order_id)
     require_same(event, payment, "customer_id")
@@ -307,8 +309,10 @@ def stock_rejected(rows: Rows, event: StockRejected) -> Decision:
 
 @handles(RefundApproved, touches=_its_payment)
 def refund_approved(rows: Rows, answer: RefundApproved) -> Decision:
-    """The money is back: PaymentRefunded. Raises ContradictionError also when an operator has said so before: the
-    customer may have it twice then, from the bank and in another way.
+    """The money is refunded: PaymentRefunded.
+
+    Raises ContradictionError also if an operator has settled the refund before: the customer may then have the money
+    twice, from the bank and in another way.
     """
     payment = payment_of(rows, answer.order_id)
     if payment.refund_reference == answer.reference:
@@ -320,7 +324,7 @@ def refund_approved(rows: Rows, answer: RefundApproved) -> Decision:
 
 @handles(RefundRefused, touches=_its_payment)
 def refund_refused(rows: Rows, answer: RefundRefused) -> Decision:
-    """The bank will not give the money back: it is not asked any more, and RefundFailed says so."""
+    """The bank refuses the refund: RefundFailed. It is not asked any more."""
     payment = payment_of(rows, answer.order_id)
     if payment.status is PaymentStatus.REFUND_REFUSED or _is_settled(payment):
         return Decision()
@@ -339,7 +343,7 @@ def refund_refused(rows: Rows, answer: RefundRefused) -> Decision:
 
 @handles(RefundUnknown, touches=_its_payment)
 def refund_unknown(rows: Rows, answer: RefundUnknown) -> Decision:
-    """No answer in time: ask again under the same key."""
+    """No answer in time: ask again with the same key."""
     payment = payment_of(rows, answer.order_id)
     if payment.status is PaymentStatus.REFUND_DUE:
         return Decision(intents=(refund_intent(payment),))
@@ -349,7 +353,7 @@ def refund_unknown(rows: Rows, answer: RefundUnknown) -> Decision:
 
 
 def refunded(payment: Payment, event: str, reference: str) -> Decision:
-    """Everything that was captured is back. Raises IllegalTransitionError."""
+    """All that was captured is refunded. Raises IllegalTransitionError."""
     back = advance(payment, event, refunded=payment.captured, refund_reference=reference, refund_refusal=None)
     published = PaymentRefunded(
         order_id=payment.order_id,
@@ -361,7 +365,7 @@ def refunded(payment: Payment, event: str, reference: str) -> Decision:
 
 
 def voided(payment: Payment) -> Decision:
-    """What an operator had settled as charged never was: there is nothing to give back."""
+    """A payment that an operator had settled as charged was not charged: there is nothing to refund."""
     void = advance(
         payment,
         SETTLED_AS_NOT_CHARGED,
@@ -392,15 +396,15 @@ def refund_intent(payment: Payment) -> Intent:
 
 
 def _is_settled(payment: Payment) -> bool:
-    """An operator has said what became of the money, or that there never was any."""
+    """Whether an operator has settled the refund, or that nothing was charged."""
     return BY_OPERATOR in (payment.refund_reference, payment.reason)
 
 
 @handles(SettlePayment, touches=_its_payment)
 def settle_payment(rows: Rows, command: SettlePayment) -> Decision:
-    """What the bank's answer would have done; the bank is not asked any more. Said twice, it is done once.
+    """Do what the bank's answer would have done; the bank is not asked any more. Repeating it changes nothing.
 
-    Raises RefusedError: what is said is not open, or the bank has said otherwise.
+    Raises RefusedError if there is nothing to settle, or the bank has answered otherwise.
     """
     payment = payment_of(rows, command.order_id)
     if _is_settled_so(payment, command.outcome):
@@ -471,17 +475,17 @@ def _answer(payment: Payment, *, changed: bool) -> PaymentSettled:
 
 
 def payment_of_key(key: str) -> tuple[Ref, ...]:
-    """The row of the payment of the order that a key names."""
+    """The payment's row of the order with this key."""
     order_id = order_id_of(key)
     return () if order_id is None else (Ref(Payment, order_id),)
 
 
 def state_payment(rows: Rows, key: str) -> Statement:
-    """What was published of a payment, and what the bank must be asked. Each event is made by the decision that made
-    it first, over the row as it was then.
+    """The events that a payment stands for, and the intents that must be open.
 
-    Whether the order was paid; and how its refund went, which has the last number: the bank can have refused it
-    several times before.
+    The events are whether the order was paid, and how its refund ended. That one has the last number, because the
+    bank may have refused the refund several times before. Each event is made by the decision that first made it, over
+    the row as it was then.
     """
     order_id = order_id_of(key)
     payment = None if order_id is None else rows.get(Payment, order_id)

@@ -1,4 +1,4 @@
-"""The payment service: what it hears and says, how it asks the bank, and all that makes it run."""
+"""The declaration of the payment service, and its gateway to the bank."""
 
 from __future__ import annotations
 

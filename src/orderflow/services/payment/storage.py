@@ -1,4 +1,4 @@
-"""What is read of the payments outside of decisions: for their pages, and for what an operator has to see to."""
+"""Read access to the payments, outside of decisions: for the API, and for alarms."""
 
 from __future__ import annotations
 

@@ -143,9 +143,9 @@ async def test_what_failed_while_another_process_had_it_is_not_counted_here() ->
     bench.world.moods.broken.update(NAMES)
     world = bench.world
     retrier = Retrier("counter", world.processor, world.store, world.signals, clock)
-    runner = replaying.ReplayRunner(world.store.recovery, no_lag, lambda _: retrier.poke(0), clock)
+    runner = replaying.ReplayRunner(world.store.recovery, no_lag, lambda _: retrier.schedule(0), clock)
     begun = await bench.recovery.replay(DEAD, ReplayPlan(canary=True), ME)
-    runner.poke()
+    runner.wake()
     await runner.step()
     await retrier.step()
     failed = await bench.recovery.find_replay(begun.number)
@@ -171,7 +171,7 @@ async def test_live_traffic_that_falls_behind_stops_it() -> None:
     recovery = bench.recovery
     begun = await recovery.replay(DEAD, ReplayPlan(lag_growth_max=10), ME)
     behind = 11
-    runner.poke()
+    runner.wake()
     await runner.step()
 
     stopped = await recovery.find_replay(begun.number)
@@ -191,7 +191,7 @@ async def test_the_lag_that_was_there_before_is_not_held_against_it() -> None:
     begun = await store.begin_replay(
         [event.position for event in bench.world.parked()], ReplayPlan(), ME, 4_500, "all"
     )
-    runner.poke()
+    runner.wake()
     await runner.step()
 
     standing = await store.replay(begun.number)
