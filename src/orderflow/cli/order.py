@@ -274,7 +274,8 @@ def show(session: Session, order_id: str) -> None:
 def watch(session: Session, order_id: str, timeout_s: float) -> None:
     """Follow an order live until it has ended, refund included, or until the bank refuses the refund.
 
-    Exit code: 0 COMPLETED, 1 FAILED, 6 not ended in time. With --json, one line per step.
+    Exit code: 0 COMPLETED; 1 FAILED, or stuck when the time is up, because an event was given up; 6 not ended in
+    time. With --json, one line per step.
 
     \b
     orderflow order watch 01981c5e-7a40-7000-8000-0123456789ab

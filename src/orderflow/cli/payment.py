@@ -157,7 +157,7 @@ def _amount(found: Mapping[str, Any]) -> str:
 def _lines(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     from orderflow.cli.order import amount
 
-    currency = found["currency"]
+    currency, settle_it = found["currency"], f"orderflow payment settle {found['order_id']} --as"
     yield joined(text("Payment of order "), text(found["order_id"], "bold"), text(f"  {found['status']}"))
     yield text(f"{amount(found['amount'], currency)} by {found['payment_method']}, customer {found['customer_id']}")
     yield text(
@@ -168,9 +168,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[RenderableType]:
         if found.get(name):
             yield text(f"{meaning} {found[name]}")
     if found["status"] in ("CHARGING", "UNKNOWN", "REFUND_DUE"):
-        yield text(
-            "Waits for the bank. If the bank leaves it open, settle it with: orderflow payment settle", "yellow"
-        )
+        yield text(f"Waits for the bank. If the bank leaves it open, settle it with: {settle_it} OUTCOME", "yellow")
     if found["status"] == "REFUND_REFUSED":
         yield text("Waits for an operator: the bank refuses the refund, and is no longer asked.", "bold red")
-        yield text("Settle it with: orderflow payment settle ORDER_ID --as refunded|not-charged|ask-again", "dim")
+        yield text(f"Settle it with: {settle_it} refunded|not-charged|ask-again", "dim")
