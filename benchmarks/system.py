@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ READY_WITHIN_S = 120.0
 LOOK_EVERY_S = 0.02
 ROOT = Path(__file__).parents[1]
 COUNT_UNFINISHED = "SELECT count(*) FROM orders WHERE status IN ('PENDING', 'PAID')"
+
+PORTS = range(20_000, 32_000)
+"""No system gives these to clients by itself: a port of one of them may be taken before its server listens."""
+
+OPS_PORT_ABOVE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +156,18 @@ async def wait_until_final(system: System, but: int, timeout_s: float) -> float:
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """So many ports that nobody listens on, nor on the one `OPS_PORT_ABOVE` each, where operators are served."""
+    found: list[int] = []
+    with ExitStack() as held:
+        for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+            pair = [held.enter_context(socket.socket()) for _ in range(2)]
+            with suppress(OSError):
+                for each, number in zip(pair, (port, port + OPS_PORT_ABOVE), strict=True):
+                    each.bind(("127.0.0.1", number))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise RuntimeError(f"{count} free ports from {PORTS[0]} to {PORTS[-1]} were not found")
 
 
 def say(text: str) -> None:
