@@ -23,7 +23,7 @@ from orderflow.runtime.process import run_service
 from tests.support.locks import holding
 from tests.support.sample import running as sample
 from tests.support.sample.service import SERVICE
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, interrupted
 
 TOPIC = "topic"
 
@@ -101,12 +101,9 @@ async def test_a_relay_that_is_interrupted_while_it_gives_up_its_slots_leaves_no
     store = await PostgresStore.connect(database_url, tables=[])
     reader = store.outbox()
     assert await reader.claim_slots()
-    leaving = asyncio.create_task(reader.close())
-    await asyncio.sleep(0)
 
-    leaving.cancel()
+    await interrupted(reader.close())
 
-    await asyncio.wait({leaving})
     await store.close()
     await eventually(onlooker.sees_nobody)
 
@@ -119,12 +116,9 @@ async def test_a_pool_that_is_interrupted_while_it_closes_leaves_no_session(
     lent = [await store.work.acquire() for _ in range(3)]
     for connection in lent:
         store.work.release(connection, reusable=True)
-    closing = asyncio.create_task(store.close())
-    await asyncio.sleep(0)
 
-    closing.cancel()
+    await interrupted(store.close())
 
-    await asyncio.wait({closing})
     await eventually(onlooker.sees_nobody)
 
 
@@ -143,12 +137,9 @@ async def test_a_bank_that_is_interrupted_while_it_waits_for_its_groups_leaves_n
         }
         charging = asyncio.create_task(bank.charge("key", **asked))
         await eventually(lambda: onlooker.sees_waiting_for("bank_charges"))
-        closing = asyncio.create_task(bank.close())
-        await asyncio.sleep(0)
 
-        closing.cancel()
+        await interrupted(bank.close())
 
-        await asyncio.wait({closing})
         charging.cancel()
         await asyncio.wait({charging})
     await eventually(onlooker.sees_nobody)

@@ -24,7 +24,7 @@ from orderflow.http.tls import CertificateError, Certificates, TlsFiles
 from orderflow.local import authority as local_authority
 from orderflow.local.authority import CERTIFICATE_DAYS, Authority, Issued
 from tests.support.frame import open_gate
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, interrupted
 
 LONG = "x" * 200_000
 GET = b"GET /plain HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -254,10 +254,8 @@ async def test_a_stop_that_is_interrupted_leaves_nobody_connected(authority: Aut
         # What was sent before is read before.
         other = await connect(server, trusting(authority))
         assert await other.ask() == b"HTTP/1.1 200 OK"
-        stopping = asyncio.create_task(server.stop(30))
-        await asyncio.sleep(0)
-        stopping.cancel()
-        await asyncio.wait({stopping})
+
+        await interrupted(server.stop(30))
 
         await eventually(lambda: server.connections == 0)
         for each in (talk, other):

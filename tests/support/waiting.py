@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
@@ -43,3 +43,11 @@ async def eventually(check: Callable[[], Any], *, timeout_s: float = 30.0, every
         if time.monotonic() >= deadline:
             raise AssertionError(f"not within {timeout_s} s: {inspect.getsource(check).strip()!r}, last: {last!r}")
         await asyncio.sleep(every_s)
+
+
+async def interrupted(work: Coroutine[Any, Any, object]) -> None:
+    """Let this come as far as it comes in one turn of the event loop, cancel it, and wait until it has ended."""
+    task = asyncio.create_task(work)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})

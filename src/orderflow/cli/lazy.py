@@ -17,7 +17,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from orderflow.cli.errors import CliError, ExitCode, ReaderGoneError, printable
-from orderflow.cli.values import EMPTY
+from orderflow.cli.values import EMPTY, is_blank
 from orderflow.local.errors import LocalError
 from orderflow.registry import RegistryError
 from orderflow.settings.readers import SettingsError
@@ -116,7 +116,7 @@ class _Meant:
 
 def _require_meant(value: object) -> None:
     """Raises click.BadParameter."""
-    if isinstance(value, str) and not value.strip():
+    if is_blank(value):
         raise click.BadParameter(EMPTY)
     if isinstance(value, float) and value != value:
         raise click.BadParameter("nan is not a number.")

@@ -31,6 +31,11 @@ _SHORT = re.compile(r"[0-9a-f]{6,31}")
 EMPTY = "it is empty or blank. Is the variable set that the value should come from?"
 
 
+def is_blank(value: object) -> bool:
+    """Whether it is a text of which nothing can be seen."""
+    return isinstance(value, str) and not value.strip()
+
+
 class FilledPath(click.Path):
     """A path, as a `Path`. An empty name, which is usually a variable that is not set, is not this folder."""
 
@@ -39,7 +44,7 @@ class FilledPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Raises click.BadParameter."""
-        if isinstance(value, str) and not value.strip():
+        if is_blank(value):
             self.fail(EMPTY, param, ctx)
         return super().convert(value, param, ctx)
 

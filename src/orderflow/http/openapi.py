@@ -265,20 +265,6 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-_WELCOME = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>{title}</title>
-</head>
-<body>
-<h1>{title}</h1>
-<ul>
-{lines}
-</ul>
-{where}</body>
-</html>
-"""
 _OPERATORS_ELSEWHERE = (
     "Health, metrics and operators' endpoints have an address of their own: <code>orderflow status --json</code> "
     "shows it."
@@ -333,8 +319,8 @@ def _welcome(title: str, operations: Iterable[Operation]) -> str:
     listed = [(http_operation.DOCS, "The API, to read and to try"), ("/openapi.json", "The same as OpenAPI 3.1")]
     listed += [(each.path, each.summary) for each in plain]
     lines = "\n".join(f'<li><a href="{path}">{path}</a> {escape(summary)}</li>' for path, summary in listed)
-    where = "" if any(each.is_for_operators for each in plain) else f"<p>{_OPERATORS_ELSEWHERE}</p>\n"
-    return _WELCOME.format(title=escape(title), lines=lines, where=where)
+    where = "" if any(each.is_for_operators for each in plain) else f"\n<p>{_OPERATORS_ELSEWHERE}</p>"
+    return http_operation.page(title, f"<ul>\n{lines}\n</ul>{where}")
 
 
 def document_of(title: str, version: str, operations: Iterable[Operation]) -> Json:

@@ -282,10 +282,15 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
+def page(title: str, body: str) -> str:
+    """A plain page of HTML. `title` is text, `body` is HTML."""
+    return _PAGE.format(title=escape(title), body=body)
+
+
 def page_of(problem: ProblemType) -> str:
     """Its page."""
     body = f"<p>Status {problem.status}, <code>{problem.uri}</code></p>\n{_sentences(problem)}"
-    return _PAGE.format(title=escape(problem.title), body=f'{body}\n<p><a href="{PROBLEMS}">All problems</a></p>')
+    return page(problem.title, f'{body}\n<p><a href="{PROBLEMS}">All problems</a></p>')
 
 
 def index() -> str:
@@ -295,7 +300,7 @@ def index() -> str:
         f"<p>Status {each.status}</p>\n{_sentences(each)}"
         for each in ALL
     ]
-    return _PAGE.format(title="Problems", body="\n".join(parts))
+    return page("Problems", "\n".join(parts))
 
 
 def _sentences(problem: ProblemType) -> str:
